@@ -1,0 +1,1 @@
+"""Raw releases to harmonised manifests: findings, label spaces, selections; never imports torch."""

@@ -1,0 +1,1 @@
+"""The commands of cxr-prep, one a module."""

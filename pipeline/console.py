@@ -1,0 +1,70 @@
+"""What both command lines share: user errors in one line with exit code 2, logging, tables and progress bars.
+
+The console is a view: whatever matters is also in a file or in the exit code.
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from manifests.errors import UserError
+
+USER_ERROR_EXIT_CODE = 2
+INTERRUPTED_EXIT_CODE = 130
+
+out = Console(highlight=False, soft_wrap=True)
+"""Standard output: summaries and tables."""
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Standard error: progress bars, warnings, errors."""
+
+
+def run_command_line(app: Callable[[], object]) -> None:
+    """Run a Typer app; a `UserError` becomes its message on standard error and exit code 2, Ctrl-C exit code 130.
+
+    Anything else is a fault of ours and keeps its traceback.
+    """
+    set_up_logging()
+    try:
+        app()
+    except UserError as error:
+        err.print(f"error: {error}", style="red", markup=False)
+        sys.exit(USER_ERROR_EXIT_CODE)
+    except (KeyboardInterrupt, typer.Abort):
+        err.print("interrupted", style="red")
+        sys.exit(INTERRUPTED_EXIT_CODE)
+
+
+def set_up_logging() -> None:
+    """Send warnings of the packages to standard error, one line each; only command lines call this."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
+
+
+def progress_bar(unit: str) -> Progress:
+    """Return a progress display on standard error: what, a bar, n of m `unit`, elapsed and remaining time.
+
+    It is silent where standard error is no terminal, so that logs stay readable.
+    """
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TaskProgressColumn(show_speed=True),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        disable=not err.is_terminal,
+    )

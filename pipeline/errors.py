@@ -1,0 +1,11 @@
+"""The user's errors that packs and loaders raise, beside those of `manifests.errors`."""
+
+from manifests.errors import UserError
+
+
+class PackError(UserError):
+    """A pack that is missing, damaged, of another identity, or that cannot be written where it was asked for."""
+
+
+class MissingBackendError(UserError):
+    """A loader that was chosen but whose package is not installed; the message names the extra."""

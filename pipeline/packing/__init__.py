@@ -1,0 +1,1 @@
+"""Writing packs: pixels, shards, the parallel runner, verification."""

@@ -1,0 +1,1 @@
+"""Demonstration data, benchmarks and checks that look on; nothing imports them."""

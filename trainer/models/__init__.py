@@ -1,0 +1,1 @@
+"""Networks that training can choose from."""
