@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """Base of every error that a user can repair: the message says where, what was found, what was expected, and how."""
+    """Base of every error that a user can repair: the message says where, what was found, what was expected."""
 
 
 class ConfigError(UserError):
