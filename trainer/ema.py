@@ -1,0 +1,81 @@
+"""The teacher: an exponential moving average of the student, whose logits NVUM remembers and which is evaluated."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from trainer.options import refuse_unless
+
+
+@dataclass(frozen=True, kw_only=True)
+class EMAConfig:
+    """Whether there is a teacher, and how fast it follows."""
+
+    enabled: bool = True
+    """Off: the student's own logits are remembered, and the student is evaluated."""
+
+    decay: float = 0.99
+    """Share of itself that the teacher keeps at each step; in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        refuse_unless(0 <= self.decay <= 1, "ema.decay", self.decay, "a number from 0 to 1")
+
+
+class EMATeacher:
+    """A copy of the student that follows it: teacher <- decay * teacher + (1 - decay) * student.
+
+    Averages parameters and floating buffers (BatchNorm's running statistics); copies integer buffers. The copy takes
+    no gradient. Pass the bare student, not one wrapped for several GPUs or compiled: names must agree.
+    """
+
+    def __init__(self, student: nn.Module, decay: float = 0.99) -> None:
+        self.decay = decay
+        self.module = copy.deepcopy(student).requires_grad_(False)
+        # With these flags off BatchNorm normalises by the batch in train mode and leaves its running statistics alone
+        # (they are the student's average, not the teacher's batches'), and uses them in eval mode as ever.
+        for layer in self.module.modules():
+            if isinstance(layer, _BatchNorm):
+                layer.track_running_stats = False
+
+    @torch.no_grad()
+    def forward_train(self, images_B1HW: torch.Tensor) -> torch.Tensor:
+        """Return logits [B, C] in train mode, so normalised by the batch's own statistics; changes nothing."""
+        self.module.train()
+        logits_BC: torch.Tensor = self.module(images_B1HW)
+        return logits_BC
+
+    @torch.no_grad()
+    def forward_eval(self, images_B1HW: torch.Tensor) -> torch.Tensor:
+        """Return logits [B, C] in eval mode, normalised by the averaged running statistics."""
+        self.module.eval()
+        logits_BC: torch.Tensor = self.module(images_B1HW)
+        return logits_BC
+
+    @torch.no_grad()
+    def update(self, student: nn.Module) -> None:
+        """Take one step towards the student, in a few launches for all tensors together."""
+        torch._foreach_lerp_(_averaged(self.module), _averaged(student), 1 - self.decay)
+        for own, theirs in zip(_copied(self.module), _copied(student), strict=True):
+            own.copy_(theirs)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the teacher's weights and running statistics, under the student's names."""
+        return self.module.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on from weights that `state_dict` returned."""
+        self.module.load_state_dict(state)
+
+
+def _averaged(module: nn.Module) -> list[torch.Tensor]:
+    """Return parameters and floating buffers, in the module's order."""
+    return [*module.parameters(), *(buffer for buffer in module.buffers() if buffer.is_floating_point())]
+
+
+def _copied(module: nn.Module) -> list[torch.Tensor]:
+    """Return the other buffers, in the module's order."""
+    return [buffer for buffer in module.buffers() if not buffer.is_floating_point()]

@@ -1,0 +1,53 @@
+"""Models by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from torch import nn
+
+from manifests.errors import ConfigError
+from trainer.models.densenet import DenseNet121
+from trainer.models.small import SmallNet
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """How a model is made, and the smallest images that it takes."""
+
+    make: Callable[[int], nn.Module]
+    """From the number of outputs to a module: images [B, 1, S, S] -> logits [B, outputs]."""
+
+    min_size_px: int
+    """Smallest side of an image."""
+
+    description: str
+    """One line for people."""
+
+
+MODELS: dict[str, ModelSpec] = {
+    "densenet121": ModelSpec(make=DenseNet121, min_size_px=32, description="DenseNet-121, one channel, 7 M parameters"),
+    "small": ModelSpec(make=SmallNet, min_size_px=32, description="residual network for CPUs, 0.3 M parameters"),
+}
+"""Name -> model. A later family of names (`timm:NAME`) gets its own branch in `build_model`."""
+
+
+def build_model(name: str, num_outputs: int, *, input_size_px: int) -> nn.Module:
+    """Return a model, initialised from torch's global random state.
+
+    Args:
+        name: a key of `MODELS`.
+        num_outputs: outputs of the label space.
+        input_size_px: side of the images after augmentation.
+
+    Raises:
+        ConfigError: no such model, or images that are too small for it.
+    """
+    spec = MODELS.get(name)
+    if spec is None:
+        near = get_close_matches(name, MODELS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"model={name}: unknown{hint} (there are: {', '.join(MODELS)})")
+    if input_size_px < spec.min_size_px:
+        raise ConfigError(f"model={name}: images of {input_size_px} px; it takes {spec.min_size_px} px and more")
+    return spec.make(num_outputs)

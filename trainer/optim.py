@@ -1,0 +1,80 @@
+"""Optimisers."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+import torch
+from torch import nn
+
+from trainer.options import refuse_unless
+
+OptimName = Literal["adam", "adamw", "sgd"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """An optimiser and its settings."""
+
+    name: OptimName = "adam"
+    """`adam`, `adamw` (weight decay apart from the gradient) or `sgd`."""
+
+    lr: float = 1e-3
+    """Learning rate before the schedule."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decays of adam's and adamw's averages of the gradient and of its square."""
+
+    eps: float = 1e-8
+    """Added to the root of adam's and adamw's second average."""
+
+    momentum: float = 0.9
+    """Of sgd."""
+
+    nesterov: bool = False
+    """Whether sgd looks ahead; needs a momentum."""
+
+    weight_decay: float = 0.0
+    """Of weights with two or more dimensions; norms' scales and biases never decay."""
+
+    def __post_init__(self) -> None:
+        names = ("adam", "adamw", "sgd")
+        refuse_unless(self.name in names, "optim.name", self.name, ", ".join(names))
+        refuse_unless(isfinite(self.lr) and self.lr > 0, "optim.lr", self.lr, "a number above 0")
+        in_range = [0 <= beta < 1 for beta in self.betas] == [True, True]
+        refuse_unless(in_range, "optim.betas", self.betas, "two numbers, each at least 0 and below 1")
+        refuse_unless(isfinite(self.eps) and self.eps > 0, "optim.eps", self.eps, "a number above 0")
+        refuse_unless(0 <= self.momentum < 1, "optim.momentum", self.momentum, "at least 0, below 1")
+        refuse_unless(
+            not self.nesterov or self.momentum > 0, "optim.nesterov", self.nesterov, "optim.momentum above 0 with it"
+        )
+        refuse_unless(
+            isfinite(self.weight_decay) and self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "0 or more"
+        )
+
+
+def build_optimiser(params: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.Optimizer:
+    """Return the optimiser over the parameters that take gradients; fused on CUDA, foreach elsewhere.
+
+    Two groups: weights (two or more dimensions), which decay, and norms' scales and biases, which do not.
+    """
+    trained = [param for param in params if param.requires_grad]
+    groups = [
+        {"params": [param for param in trained if param.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [param for param in trained if param.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    fused = any(param.is_cuda for param in trained)
+    if config.name == "sgd":
+        return torch.optim.SGD(
+            groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused, foreach=not fused
+        )
+    kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
+    return kind(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused, foreach=not fused)
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Give every group of the optimiser this learning rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate
