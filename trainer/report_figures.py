@@ -1,0 +1,152 @@
+"""Figures of a report: grids of small line plots as SVG text that follows the colours of the page.
+
+Matplotlib knows no CSS, so that it draws in stand-in colours, which become CSS variables afterwards: one figure serves
+a light and a dark page. The same input gives the same text: no dates, no random identifiers.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROLES = {"ink": "#010101", "muted": "#020202", "rule": "#030303", "first": "#040404", "second": "#050505"}
+"""Role of a colour -> the stand-in that matplotlib draws it in; the page defines ``--<role>``."""
+
+EPOCH_LABEL = "epoch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a panel."""
+
+    x: Sequence[float] | NDArray[np.floating]
+    """Where, in the unit of the panel."""
+
+    y: Sequence[float] | NDArray[np.floating]
+    """Values; NaN leaves a gap."""
+
+    label: str = ""
+    """Text of the legend; empty: not in the legend."""
+
+    role: str = "first"
+    """Role of the colour, a key of `ROLES`."""
+
+    dashed: bool = False
+    """Dashed instead of solid."""
+
+    width: float = 1.6
+    """Line width in points."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One small plot."""
+
+    title: str
+    """Text above it."""
+
+    lines: Sequence[Line]
+    """What it shows, the last one on top."""
+
+    note: str = ""
+    """Small text in its lower right corner."""
+
+    x_label: str = ""
+    """Text below it."""
+
+    limits: tuple[float, float, float, float] | None = None
+    """x from, x to, y from, y to; None: as the data ask."""
+
+    unit_square: bool = False
+    """Both axes run from 0 to 1 and are equally long (ROC and PR curves)."""
+
+    points: Sequence[tuple[float, float, str]] = field(default=())
+    """Marked points: x, y, text beside it."""
+
+
+def grid_svg(panels: Sequence[Panel], *, columns: int, width_in: float, height_in: float, label: str) -> str:
+    """Return one SVG element with the panels in rows of `columns`, each of the given size.
+
+    Args:
+        panels: at least one.
+        columns: panels in a row.
+        width_in: width of one panel in inches, room for its labels included.
+        height_in: height of one panel in inches.
+        label: what the figure shows, for readers who do not see it.
+    """
+    import matplotlib as mpl  # costs 0.3 s, and training must not pay for it before its end
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    rows = -(-len(panels) // columns)
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cxr", "font.size": 8, "font.family": "sans-serif"}):
+        figure = Figure(figsize=(columns * width_in, rows * height_in), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.06, h_pad=0.05)  # type: ignore[union-attr]
+        figure.patch.set_visible(False)
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis, panel in zip(axes, panels, strict=False):
+            _draw(axis, panel)
+        for axis in axes[len(panels) :]:
+            axis.set_visible(False)
+        text = StringIO()
+        FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return _as_element(text.getvalue(), label)
+
+
+def _draw(axis: Any, panel: Panel) -> None:
+    axis.patch.set_visible(False)
+    axis.set_title(panel.title, fontsize=8.5, color=ROLES["ink"], loc="left", pad=4)
+    axis.set_xlabel(panel.x_label, fontsize=7.5, color=ROLES["muted"], labelpad=2)
+    axis.tick_params(colors=ROLES["muted"], labelsize=7, length=0, pad=3)
+    axis.grid(color=ROLES["rule"], linewidth=0.6)
+    axis.set_axisbelow(True)
+    for side, spine in axis.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(ROLES["rule"])
+    for line in panel.lines:
+        marker = "o" if np.isfinite(np.asarray(line.y, dtype=float)).sum() == 1 else None
+        axis.plot(
+            line.x, line.y, color=ROLES[line.role], linewidth=line.width, linestyle="--" if line.dashed else "-",
+            marker=marker, markersize=4, label=line.label or None, solid_joinstyle="round", clip_on=not panel.unit_square,
+        )  # fmt: skip
+    for x, y, label in panel.points:
+        axis.plot([x], [y], "o", color=ROLES["ink"], markersize=4.5)
+        axis.annotate(
+            label, (x, y), xytext=(0, -11), textcoords="offset points", fontsize=7.5, color=ROLES["ink"], ha="center"
+        )
+    if panel.unit_square:
+        axis.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
+        axis.set_xticklabels(("0", ".5", "1"))
+        axis.set_yticklabels(("0", ".5", "1"))
+    elif panel.limits is not None:
+        axis.set(xlim=panel.limits[:2], ylim=panel.limits[2:])
+    if panel.x_label == EPOCH_LABEL:
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    if panel.note:
+        axis.text(
+            0.96, 0.05, panel.note, transform=axis.transAxes, ha="right", fontsize=8, color=ROLES["ink"], weight="bold"
+        )
+    if any(line.label for line in panel.lines):
+        axis.legend(fontsize=7, frameon=False, labelcolor=ROLES["muted"], handlelength=1.4, borderaxespad=0.2)
+
+
+def _as_element(svg: str, label: str) -> str:
+    """Return matplotlib's SVG document as an element of a page, in the page's colours and font."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+    svg = re.sub(r"font: ([\w ]*?)([\d.]+px) [^;\"]*", r"font: \1\2 var(--sans)", svg)
+    view_box = re.search(r'viewBox="[^"]*"', svg)
+    width = re.search(r'width="([\d.]+)pt"', svg)
+    if view_box is None or width is None:
+        raise ValueError("matplotlib's SVG has no viewBox or width")
+    # Points to CSS pixels: a figure is never drawn larger than it was laid out, and shrinks with a narrow window.
+    opening = f'<svg role="img" aria-label="{label}" {view_box[0]} style="max-width: {float(width[1]) * 4 / 3:.0f}px">'
+    svg = opening + svg[svg.index(">") + 1 :]
+    for role, colour in ROLES.items():
+        svg = svg.replace(colour, f"var(--{role})")
+    return svg.strip()
