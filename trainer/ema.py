@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -15,13 +16,14 @@ from trainer.options import refuse_unless
 class EMAConfig:
     """Whether there is a teacher, and how fast it follows."""
 
-    enabled: bool = True
-    """Off: the student's own logits are remembered, and the student is evaluated."""
+    enabled: Literal["auto", "on", "off"] = "auto"
+    """`auto`: on for the loss nvum, off for bce. Off: the student's own logits are remembered, and it is evaluated."""
 
     decay: float = 0.99
     """Share of itself that the teacher keeps at each step; in [0, 1]."""
 
     def __post_init__(self) -> None:
+        refuse_unless(self.enabled in ("auto", "on", "off"), "ema.enabled", self.enabled, "auto, on or off")
         refuse_unless(0 <= self.decay <= 1, "ema.decay", self.decay, "a number from 0 to 1")
 
 

@@ -61,19 +61,19 @@ class NVUMConfig:
 
     def __post_init__(self) -> None:
         forms = ("elementwise", "inner_product")
-        refuse_unless(self.regulariser in forms, "nvum.regulariser", self.regulariser, " or ".join(forms))
+        refuse_unless(self.regulariser in forms, "loss.regulariser", self.regulariser, " or ".join(forms))
         refuse_unless(
-            isfinite(self.reg_weight) and self.reg_weight >= 0, "nvum.reg_weight", self.reg_weight, "0 or more"
+            isfinite(self.reg_weight) and self.reg_weight >= 0, "loss.reg_weight", self.reg_weight, "0 or more"
         )
-        refuse_unless(0 <= self.memory_decay < 1, "nvum.memory_decay", self.memory_decay, "at least 0, below 1")
+        refuse_unless(0 <= self.memory_decay < 1, "loss.memory_decay", self.memory_decay, "at least 0, below 1")
         refuse_unless(
             isfinite(self.prior_temperature) and self.prior_temperature >= 0,
-            "nvum.prior_temperature",
+            "loss.prior_temperature",
             self.prior_temperature,
             "0 or more",
         )
-        refuse_unless(self.prior_form in ("authors", "plain"), "nvum.prior_form", self.prior_form, "authors or plain")
-        refuse_unless(0 < self.clamp < 0.5, "nvum.clamp", self.clamp, "above 0, below 0.5")
+        refuse_unless(self.prior_form in ("authors", "plain"), "loss.prior_form", self.prior_form, "authors or plain")
+        refuse_unless(0 < self.clamp < 0.5, "loss.clamp", self.clamp, "above 0, below 0.5")
 
 
 class MemoryRows(NamedTuple):
