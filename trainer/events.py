@@ -1,0 +1,93 @@
+"""A run's history: one JSON object a line, units in the names; the console is a view of it.
+
+====== =============================================================================================================
+event  fields beside ``event``
+====== =============================================================================================================
+start  seed, num_threads, num_train, num_valid, device
+resume epoch, step, checkpoint, num_threads
+train  epoch, step, loss, bce, reg (means over the samples since the last such event), lr, num_rows_nonfinite,
+       images_per_s, data_wait_fraction, elapsed_s
+epoch  epoch, step, loss, bce, reg (means over the epoch), num_rows_nonfinite, valid_mean_auroc, valid_auroc, is_best,
+       epoch_s, images_per_s, data_wait_fraction
+warning  message
+stop   epoch, step, signal
+end    epoch, step, best_epoch, best_valid_mean_auroc
+====== =============================================================================================================
+
+A value that is not a finite number is null. What happened after the checkpoint that a resumed run starts from is moved
+to ``events.lost.jsonl``, since it happens again.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+TIMING_FIELDS = frozenset({"images_per_s", "data_wait_fraction", "elapsed_s", "epoch_s"})
+"""Fields that differ from run to run of the same bits."""
+
+
+class EventLog:
+    """Appends events to a file; each line is handed to the system as it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab")
+
+    def write(self, event: str, **fields: object) -> None:
+        """Append one event."""
+        self._file.write((json.dumps({"event": event} | _finite(fields)) + "\n").encode())
+        self._file.flush()
+
+    def sync(self) -> int:
+        """Flush the file to the disk; return its length in bytes: where a resumed run cuts it."""
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def cut_back(path: Path, lost: Path, *, num_bytes: int) -> int:
+    """Move what `path` holds after `num_bytes` to the end of `lost`; return how many bytes that were.
+
+    The tail is on the disk in `lost` before it leaves `path`, so that a crash between the two repeats it at worst.
+    """
+    with path.open("r+b") as file:
+        file.seek(num_bytes)
+        tail = file.read()
+        if tail:
+            with lost.open("ab") as kept:
+                kept.write(tail if tail.endswith(b"\n") else tail + b"\n")
+                kept.flush()
+                os.fsync(kept.fileno())
+        file.truncate(num_bytes)
+        os.fsync(file.fileno())
+    return len(tail)
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the events of a run; a last line that a crash cut short is left out."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            yield json.loads(line)
+
+
+def _finite(value: Any) -> Any:
+    """Return `value` with null for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

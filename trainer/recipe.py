@@ -1,0 +1,96 @@
+"""Where a configuration comes from: defaults, then a recipe, then ``--set``, then options; the later one wins."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from manifests.errors import ConfigError
+from trainer.config import TrainConfig
+from trainer.sections import Values, build, check
+
+RECIPES = Path(str(files("trainer"))) / "recipes"
+"""Folder of the recipes that come with the package."""
+
+
+def resolve(*, recipe: str | None, assignments: Iterable[str], options: Mapping[str, Values]) -> TrainConfig:
+    """Return the configuration that a command line asks for.
+
+    Args:
+        recipe: name of a shipped recipe or path of a TOML file.
+        assignments: ``section.key=value`` each, the value as TOML writes it; quotes around a bare word may be left out.
+        options: name of an option -> the values that it stands for, for options that were given.
+
+    Raises:
+        ConfigError: names the source of what cannot be: the file, ``--set`` or the option.
+    """
+    return build(TrainConfig, given(recipe=recipe, assignments=assignments, options=options), source="configuration")
+
+
+def given(*, recipe: str | None, assignments: Iterable[str], options: Mapping[str, Values]) -> Values:
+    """Return only what was asked for, checked, without the defaults; arguments as for `resolve`."""
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    if recipe is not None:
+        path = find_recipe(recipe)
+        layers.append((str(path), read_recipe(path)))
+    layers += [(f"--set {assignment}", parse_assignment(assignment)) for assignment in assignments]
+    layers += options.items()
+    merged: Values = {}
+    for source, values in layers:
+        for section, keys in check(TrainConfig, values, source=source).items():
+            merged.setdefault(section, {}).update(keys)
+    return merged
+
+
+def find_recipe(name: str) -> Path:
+    """Return the file of a recipe: a path that exists, else one of the shipped names.
+
+    Raises:
+        ConfigError: neither; the message lists the names.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    shipped = {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
+    if name in shipped:
+        return shipped[name]
+    near = get_close_matches(name, shipped, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ConfigError(f"--recipe {name}: no such file and no such recipe{hint} (there are: {', '.join(shipped)})")
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Return the tables of a TOML file.
+
+    Raises:
+        ConfigError: it cannot be read or is not TOML; the message says where.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def parse_assignment(assignment: str) -> Values:
+    """Return what one ``section.key=value`` sets.
+
+    Raises:
+        ConfigError: it has another form.
+    """
+    name, equals, text = assignment.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (equals and dot and section and key):
+        raise ConfigError(f"--set {assignment}: expected section.key=value, as in --set loss.reg_weight=0.5")
+    return {section: {key: _parse_value(text.strip())}}
+
+
+def _parse_value(text: str) -> object:
+    """Return the TOML value `text`; what is not TOML is a bare word, so that ``--set loss.name=bce`` needs no quotes."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if parsed.keys() == {"value"} else text
