@@ -1,0 +1,128 @@
+"""All shards of a raw pack side by side in one stretch of address space, so that one call gathers a batch.
+
+::
+
+    shard-00000.npy  [header|row 0|row 1|...|row n-1]              mapped at multiples of the row size
+    shard-00001.npy                                  [header|row 0|...]
+    address space    |header|  0  |  1  |...| n-1 |gap|  n+g |...
+
+Rows of all shards lie at ``origin + number * row_bytes``; a gap of less than a page and a row parts two shards. numpy
+then sees one array [rows, S * S], and a `np.take` of a whole batch leaves the GIL once, however many shards there are.
+"""
+
+import ctypes
+import math
+import mmap
+import os
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import PackError
+from pipeline.loaders.npy import cut_short, data_offset, repair
+from pipeline.pack import Pack
+
+_MAP_FIXED = 0x10  # Linux and macOS; Python's mmap module does not name it
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+class ShardMap:
+    """Read-only map of a raw pack: `gather` copies the rows of any samples into a buffer.
+
+    The files stay open beside the map: a shard that is cut short while it is mapped would end the process with SIGBUS,
+    so their sizes are looked at before each gather (0.2 us a shard).
+    """
+
+    def __init__(self, pack: Pack) -> None:
+        """Map `pack`.
+
+        Raises:
+            PackError: a shard is missing, cut short, or does not hold what pack.json says.
+        """
+        self._pack = pack
+        self._row_bytes = pack.size_px * pack.size_px
+        self._files: list[int] = []
+        self._address: int | None = None
+        offsets = {data_offset(pack, shard) for shard in pack.shards}
+        if len(offsets) != 1:
+            raise PackError(f"{pack.folder}: its shards have headers of different lengths; {repair(pack)}")
+        self._offset = offsets.pop()
+        self._needed_bytes = [self._offset + shard.num_samples * self._row_bytes for shard in pack.shards]
+        self._first_index = np.array([shard.first_index for shard in pack.shards], np.int64)
+        first_row = self._lay_out()
+        self._skew = np.array(first_row, np.int64) - self._first_index  # row number = sample_index + skew of its shard
+        try:
+            self._map(first_row)
+        except BaseException:
+            self.close()
+            raise
+
+    def gather(self, sample_index_B: npt.NDArray[np.int64], images_BR: npt.NDArray[np.uint8]) -> None:
+        """Copy the pixels of each sample into a row of `images_BR` (uint8 [B, S * S], contiguous), off the GIL.
+
+        Raises:
+            PackError: a shard has become shorter since it was mapped.
+        """
+        shard_B = np.searchsorted(self._first_index, sample_index_B, side="right") - 1
+        self._check_sizes(set(shard_B.tolist()))
+        # mode="clip" because numpy's default copies through a second buffer; no index is ever outside.
+        np.take(self._rows, sample_index_B + self._skew[shard_B], axis=0, out=images_BR, mode="clip")
+
+    def close(self) -> None:
+        """Unmap and close the files; nobody may be gathering."""
+        self._rows = np.empty((0, self._row_bytes), np.uint8)
+        if self._address is not None:
+            _libc.munmap(self._address, self._length)
+            self._address = None
+        while self._files:
+            os.close(self._files.pop())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _lay_out(self) -> list[int]:
+        """Return the number of each shard's first row, so that every shard begins at a page."""
+        step = mmap.PAGESIZE // math.gcd(mmap.PAGESIZE, self._row_bytes)  # rows between two page-aligned rows
+        first_row, free = [], 0
+        for needed in self._needed_bytes:
+            first_row.append(free)
+            free += -(-needed // self._row_bytes)
+            free += -free % step
+        self._length = free * self._row_bytes
+        return first_row
+
+    def _map(self, first_row: list[int]) -> None:
+        # Reserve the whole stretch with no access and no memory behind it, then lay the files over it.
+        self._address = _mapped(None, self._length, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
+        for shard, row, needed in zip(self._pack.shards, first_row, self._needed_bytes, strict=True):
+            file = os.open(self._pack.shard_path(shard), os.O_RDONLY | os.O_CLOEXEC)
+            self._files.append(file)
+            _mapped(self._address + row * self._row_bytes, needed, mmap.PROT_READ, mmap.MAP_SHARED | _MAP_FIXED, file)
+        num_rows = first_row[-1] + self._pack.shards[-1].num_samples
+        area = (ctypes.c_uint8 * (num_rows * self._row_bytes)).from_address(self._address + self._offset)
+        self._rows = np.frombuffer(area, np.uint8).reshape(num_rows, self._row_bytes)
+        self._rows.flags.writeable = False
+
+    def _check_sizes(self, shards: set[int]) -> None:
+        for number in shards:
+            num_bytes = os.lseek(self._files[number], 0, os.SEEK_END)
+            if num_bytes < self._needed_bytes[number]:
+                shard = self._pack.shards[number]
+                raise cut_short(self._pack.shard_path(shard), self._pack, shard, num_bytes)
+
+
+def _mapped(address: int | None, length: int, protection: int, flags: int, file: int) -> int:
+    found: int = _libc.mmap(address, length, protection, flags, file, 0)
+    if found == _MAP_FAILED:
+        code = ctypes.get_errno()
+        raise OSError(code, f"mmap of {length:,} bytes: {os.strerror(code)}")
+    return found
