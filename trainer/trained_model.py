@@ -1,0 +1,109 @@
+"""A model as a run left it, ready to be evaluated."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from manifests.errors import ConfigError
+from manifests.label_spaces import LabelSpace, label_space
+from pipeline.augment import prepare_images
+from trainer.checkpoint import read_checkpoint
+from trainer.config import TrainConfig
+from trainer.models.registry import build_model
+from trainer.precision import autocast, resolve_precision
+from trainer.run_folder import RunFolder
+from trainer.sections import build
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """The module that a checkpoint holds for evaluation, with what it was trained for."""
+
+    module: nn.Module
+    """The teacher where there was one, else the student; in evaluation mode on `device`."""
+
+    config: TrainConfig
+    """The run's resolved configuration."""
+
+    space: LabelSpace
+    """Its outputs."""
+
+    checkpoint: Path
+    """Where it was read from."""
+
+    step: int
+    """Optimiser steps behind it."""
+
+    pack_identity: str
+    """Identity of the pack that it was trained on."""
+
+    device: torch.device
+    """Where the module lies."""
+
+    def prepare(self, images_B1HW: torch.Tensor) -> torch.Tensor:
+        """Return what the module sees of a loader's images, without augmentation: float [B, 1, h, w]."""
+        return prepare_images(images_B1HW, None, self.config.model.input_size_px)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context that the module runs in: the run's precision, where this device has it."""
+        return autocast(resolve_precision(self.config.step.precision, self.device), self.device)
+
+
+def load_trained_model(run: Path, *, checkpoint: str = "best", device: torch.device | str = "cpu") -> TrainedModel:
+    """Return the model of a run.
+
+    Args:
+        run: the run's folder.
+        checkpoint: `best` (on validation), `last`, or the path of a checkpoint of this run.
+        device: where to put it.
+
+    Raises:
+        ConfigError: not a run, no such checkpoint yet, a file that is none, or one of another model or label space.
+    """
+    folder = RunFolder(folder=run)
+    folder.read_config()
+    path = _checkpoint_path(folder, checkpoint)
+    content = read_checkpoint(path)
+    config = build(TrainConfig, content["config"], source=str(path))
+    identities: dict[str, Any] = content["identities"]
+    space = label_space(identities["label_space"])
+    if list(space.findings) != identities["findings"]:
+        raise ConfigError(
+            f"{path}: trained for another label space {space.name}: found {', '.join(identities['findings'])}, "
+            f"expected {', '.join(space.findings)}; evaluate with the version of cxr-nvum that trained it"
+        )
+    device = torch.device(device)
+    module = build_model(config.model.name, len(space.findings), input_size_px=config.model.input_size_px)
+    try:
+        module.load_state_dict(content["teacher"] or content["student"])
+    except RuntimeError as error:
+        raise ConfigError(f"{path}: its weights are not those of the model {config.model.name}") from error
+    return TrainedModel(
+        module=module.to(device).eval(),
+        config=config,
+        space=space,
+        checkpoint=path,
+        step=content["cursor"]["step"],
+        pack_identity=identities["pack"],
+        device=device,
+    )
+
+
+def _checkpoint_path(run: RunFolder, checkpoint: str) -> Path:
+    if checkpoint == "best":
+        path = run.checkpoints.best
+    elif checkpoint == "last":
+        newest = run.checkpoints.newest_first()
+        path = newest[0] if newest else run.checkpoints.folder / "last"
+    else:
+        return Path(checkpoint)
+    if not path.is_file():
+        raise ConfigError(
+            f"{run.folder}: no {checkpoint} checkpoint yet, the first epoch has not ended; "
+            f"go on with `cxr-train --resume --out {run.folder}`"
+        )
+    return path
