@@ -1,0 +1,269 @@
+"""From a release to its manifest: the steps that all datasets share.
+
+::
+
+    list the folders once -> dataset.read_labels -> match rows and files -> split by patient -> write, atomically
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from manifests import left_out
+from manifests.atomic import atomic_path
+from manifests.dataset import OFFICIAL, Dataset, Labels
+from manifests.datasets import dataset
+from manifests.errors import ConfigError, ManifestError
+from manifests.listing import Listing, list_release
+from manifests.release import Release
+from manifests.schema import FINDING_TYPE, METADATA_KEY, REQUIRED_COLUMNS, SCHEMA_VERSION, SPLITS
+from manifests.splits import TEST_FRACTION, SplitConfig, split_column
+
+PARQUET_MAGIC = b"PAR1"
+ROWS_PER_GROUP = 131_072
+"""Fixed, so that the bytes do not depend on the number of threads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildConfig:
+    """What `cxr-prep build-manifest` is asked to do."""
+
+    dataset: str
+    """Name in the registry of `manifests.datasets`."""
+
+    root: Path
+    """Folder of the release."""
+
+    out: Path
+    """Parquet file to write; its folder is made where it is missing."""
+
+    images: str | None = None
+    """Folder below the root to take images from; None: anywhere below the root."""
+
+    allow_missing_images: bool = False
+    """Keep label rows without a file, with the path that the release would give them."""
+
+    split: SplitConfig = field(default_factory=SplitConfig)
+    """How patients are drawn where the release leaves the choice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildReport:
+    """What was written, in numbers."""
+
+    out: Path
+    """The manifest."""
+
+    left_out: Path | None
+    """List of what was left out; None where nothing was."""
+
+    metadata: Mapping[str, object]
+    """The manifest's metadata."""
+
+    splits: Mapping[str, tuple[int, int]]
+    """Split -> number of images, number of patients."""
+
+    positives: Mapping[str, Mapping[str, int]]
+    """Finding -> split -> rows where it is present."""
+
+    exclusions: Mapping[str, int]
+    """Rule of `manifests.left_out.MEANING` -> what it left out."""
+
+    notes: tuple[str, ...]
+    """What a person should know about the choices made."""
+
+    elapsed_s: float
+    """Seconds from the first look at the release to the manifest on disk."""
+
+
+def build_manifest(config: BuildConfig) -> BuildReport:
+    """Read the release, write the manifest and the list of what was left out, and return what was written.
+
+    The same input gives the same bytes, wherever the root lies: neither a time nor an absolute path is in the file.
+
+    Raises:
+        ConfigError: an option that cannot work.
+        ManifestError: a release that cannot be used; nothing is written then.
+    """
+    begin_s = time.perf_counter()
+    source = dataset(config.dataset)
+    check_out(config.out)
+    release = open_release(config, source)
+    labels = source.read_labels(release)
+    matched, lines = match(labels, release.listing, config)
+    split = split_column(matched["patient_id"], matched[OFFICIAL] if labels.has_official_split else None, config.split)
+    frame = conform(matched.with_columns(split, pl.lit(source.name).alias("dataset")), source)
+    exclusions = {rule: int((lines["reason"] == rule).sum()) for rule in left_out.MEANING}
+    if frame.is_empty():
+        counts = [f"{left_out.MEANING[rule]}: {count:,}" for rule, count in exclusions.items() if count]
+        raise ManifestError(f"{config.root}: no label row is left; do the images belong to this label file?", counts)
+    metadata = {
+        "schema_version": SCHEMA_VERSION,
+        "dataset": source.name,
+        "sources": [file._asdict() for file in release.sources],
+        "counts": {
+            "images": len(frame),
+            "patients": frame["patient_id"].n_unique(),
+            "label_rows": len(labels.frame),
+            "files": release.listing.num_images,
+            **labels.counts,
+        },
+        "exclusions": exclusions,
+        "split": {
+            "rule": "official lists, validation by patient" if labels.has_official_split else "by patient",
+            "seed": config.split.seed,
+            "valid_fraction": config.split.valid_fraction,
+            "test_fraction": None if labels.has_official_split else TEST_FRACTION,
+        },
+    }
+    list_path = left_out.left_out_path(config.out)
+    try:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        left_out.write_left_out(list_path, lines)
+        write_manifest(config.out, frame, metadata)
+    except OSError as error:
+        raise ManifestError(f"--out {config.out}: cannot be written ({error.strerror or error})") from error
+    return BuildReport(
+        out=config.out,
+        left_out=None if lines.is_empty() else list_path,
+        metadata=metadata,
+        splits=count_splits(frame),
+        positives=count_positives(frame, source),
+        exclusions=exclusions,
+        notes=tuple(release.notes),
+        elapsed_s=time.perf_counter() - begin_s,
+    )
+
+
+def check_out(out: Path) -> None:
+    """Refuse, before any work, an output that is a folder or a file of another kind.
+
+    Raises:
+        ConfigError: so.
+    """
+    if out.is_dir():
+        raise ConfigError(f"--out {out}: is a folder; give the path of a .parquet file")
+    if out.is_file():
+        with out.open("rb") as file:
+            if file.read(len(PARQUET_MAGIC)) != PARQUET_MAGIC:
+                raise ConfigError(f"--out {out}: exists and is no Parquet file; give another path or delete it")
+
+
+def open_release(config: BuildConfig, source: Dataset) -> Release:
+    """List the release once.
+
+    Raises:
+        ConfigError: the root is no folder, or there is no image below `--images`.
+        ManifestError: a folder cannot be read, or there is no image at all.
+    """
+    if not config.root.is_dir():
+        raise ConfigError(f"--root {config.root}: no such folder; give the folder of the {source.title} download")
+    listing = list_release(config.root, suffixes=source.image_suffixes, documents=source.documents)
+    release = Release(root=config.root, listing=listing)
+    if not config.allow_missing_images and not listing.images:
+        raise ManifestError(
+            f"{config.root}: no image ({', '.join(source.image_suffixes)}) in this folder or below it; "
+            "unpack the archives here, or give --allow-missing-images for a manifest of the labels alone"
+        )
+    if config.images is not None:
+        release = Release(root=config.root, listing=listing.below(config.images))
+    return release
+
+
+def match(labels: Labels, listing: Listing, config: BuildConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Match label rows and files by file name.
+
+    Returns:
+        the rows that stay, in their order, `path` being where the file is; and one line a row or file that does not.
+
+    Raises:
+        ManifestError: rows whose file name is in two folders.
+    """
+    files = files_by_key(listing)
+    rows = labels.frame.with_columns(key=file_key(labels.frame["image_id"]))
+    _refuse_ambiguous(files, rows["key"], config.root)
+    rows = rows.join(files, on="key", how="left", maintain_order="left", suffix="_of_file")
+    in_list = pl.col(OFFICIAL).is_not_null() if labels.has_official_split else pl.lit(True)
+    has_file = pl.lit(True) if config.allow_missing_images else pl.col("path_of_file").is_not_null()
+    unmatched = files.join(rows, on="key", how="anti")["path"].sort()
+    lines = pl.concat(
+        [
+            left_out.listed(left_out.IN_NO_OFFICIAL_LIST, rows.filter(~in_list)["image_id"]),
+            left_out.listed(left_out.ROW_WITHOUT_FILE, rows.filter(in_list & ~has_file)["image_id"]),
+            left_out.listed(left_out.FILE_WITHOUT_ROW, paths=unmatched),
+            left_out.listed(
+                left_out.UNREADABLE_NAME, paths=pl.Series("path", sorted(listing.unreadable_names), dtype=pl.String)
+            ),
+        ]
+    )
+    kept = rows.filter(in_list & has_file).with_columns(pl.coalesce("path_of_file", "path").alias("path"))
+    return kept.drop("key", "path_of_file"), lines
+
+
+def files_by_key(listing: Listing) -> pl.DataFrame:
+    """Return `key`, by which rows find their file, and `path`, relative to the root, of every image file."""
+    folders = [f"{folder}/" if folder else "" for folder in listing.images]
+    files = pl.DataFrame(
+        {"folder": folders, "name": list(listing.images.values())},
+        schema={"folder": pl.String, "name": pl.List(pl.String)},
+    ).explode("name")
+    return files.select(key=file_key(files["name"]), path=pl.col("folder") + pl.col("name"))
+
+
+def file_key(names: pl.Series) -> pl.Series:
+    """Return file names with their ending in lower case: archives unpacked on other systems may have ``.PNG``."""
+    if not names.str.contains(r"\.[^.]*[A-Z][^.]*$").any():
+        return names
+    stem_and_ending = pl.DataFrame(names.str.extract_groups(r"^(.*)(\.[^.]*)$").struct.unnest())
+    return stem_and_ending.select(pl.col("1") + pl.col("2").str.to_lowercase()).to_series()
+
+
+def conform(frame: pl.DataFrame, source: Dataset) -> pl.DataFrame:
+    """Return `frame` with exactly the columns of the schema, in order; what the release does not tell is null."""
+    types = REQUIRED_COLUMNS | dict.fromkeys(source.vocabulary.findings, FINDING_TYPE)
+    return frame.select(
+        (pl.col(name) if name in frame.columns else pl.lit(None)).cast(getattr(pl, dtype)).alias(name)
+        for name, dtype in types.items()
+    )
+
+
+def write_manifest(path: Path, frame: pl.DataFrame, metadata: Mapping[str, object]) -> None:
+    """Write `frame` with `metadata` to `path`, whole or not at all."""
+    with atomic_path(path) as temporary:
+        frame.rechunk().write_parquet(
+            temporary, metadata={METADATA_KEY: json.dumps(metadata)}, row_group_size=ROWS_PER_GROUP
+        )
+
+
+def count_splits(frame: pl.DataFrame) -> dict[str, tuple[int, int]]:
+    """Return split -> number of images, number of patients."""
+    counts = frame.group_by("split").agg(pl.len(), pl.col("patient_id").n_unique())
+    found = {split: (images, patients) for split, images, patients in counts.iter_rows()}
+    return {split: found.get(split, (0, 0)) for split in SPLITS}
+
+
+def count_positives(frame: pl.DataFrame, source: Dataset) -> dict[str, dict[str, int]]:
+    """Return finding -> split -> rows where it is present."""
+    findings = source.vocabulary.findings
+    counts = frame.group_by("split").agg((pl.col(name) == 1).sum() for name in findings)
+    found = {row["split"]: row for row in counts.iter_rows(named=True)}
+    return {name: {split: found.get(split, {}).get(name, 0) for split in SPLITS} for name in findings}
+
+
+def _refuse_ambiguous(files: pl.DataFrame, keys: pl.Series, root: Path) -> None:
+    if files["key"].n_unique() == len(files):
+        return
+    twice = files.filter(pl.col("key").is_duplicated() & pl.col("key").is_in(keys.implode()))
+    if twice.is_empty():
+        return
+    paths = twice.group_by("key").agg(pl.col("path").sort()).sort("key")
+    folders = sorted({path.rpartition("/")[0] or "." for path in twice["path"]})
+    raise ManifestError(
+        f"{root}: {len(paths):,} file names are in more than one folder; choose one with --images SUBDIR "
+        f"({' or '.join(folders[:5])})",
+        [", ".join(same) for same in paths["path"]],
+    )

@@ -1,0 +1,104 @@
+"""A release on disk: which label files are there, and their text, with a checksum of what was read."""
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from manifests.errors import ManifestError
+from manifests.listing import Listing
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+class SourceFile(NamedTuple):
+    """A file that a manifest was made from."""
+
+    file: str
+    """Path relative to the release's root."""
+
+    sha256: str
+    """Of the file as it lies on disk (compressed, if it is)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """The folder of a release, its listing, and what was read from it so far."""
+
+    root: Path
+    listing: Listing
+    sources: list[SourceFile] = field(default_factory=list)
+    """Files read, in the order of reading."""
+
+    notes: list[str] = field(default_factory=list)
+    """What a person should know about the choices made: one sentence each."""
+
+    def find(self, names: Sequence[str], *, beside: str | None = None) -> str | None:
+        """Return the path of the first of `names` that is there, in the root or one folder below it; None without one.
+
+        `beside` names the file whose folder is looked into first.
+
+        Raises:
+            ManifestError: two folders are equally good.
+        """
+        for name in names:
+            ranked: dict[int, list[str]] = {}
+            for folder in self.listing.documents.get(name, ()):
+                depth = folder.count("/") + 1 if folder else 0
+                if depth <= 1:
+                    near = beside is not None and folder == beside.rpartition("/")[0]
+                    ranked.setdefault(-1 if near else depth, []).append(f"{folder}/{name}" if folder else name)
+            if ranked:
+                best = sorted(ranked[min(ranked)])
+                if len(best) > 1:
+                    raise ManifestError(f"{self.root}: {name} is in {len(best)} folders; give one as --root", best)
+                return best[0]
+        return None
+
+    def require(self, names: Sequence[str]) -> str:
+        """Return `find(names)`.
+
+        Raises:
+            ManifestError: none of `names` is there; the message says where one was seen deeper down.
+        """
+        found = self.find(names)
+        if found is None:
+            deeper = sorted(folder for name in names for folder in self.listing.documents.get(name, ()))
+            hint = f"; there is one in {self.root / deeper[0]}: give a folder nearer to it as --root" if deeper else ""
+            raise ManifestError(
+                f"{self.root}: no label file in this folder or one below it (expected {' or '.join(names)}){hint}"
+            )
+        return found
+
+    def read_text(self, file: str) -> str:
+        """Return the text of `file` (UTF-8, plain or gzip by content) and note its checksum.
+
+        Raises:
+            ManifestError: it cannot be read, is empty, is broken gzip, is an HTML page, or is not UTF-8.
+        """
+        path = self.root / file
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
+        self.sources.append(SourceFile(file, hashlib.sha256(content).hexdigest()))
+        # By content: browsers unpack some .gz downloads and leave the name as it was.
+        if content.startswith(GZIP_MAGIC):
+            try:
+                content = gzip.decompress(content)
+            except (OSError, EOFError, zlib.error) as error:
+                raise ManifestError(f"{path}: broken gzip ({error}); download it again") from error
+        if not content.strip():
+            raise ManifestError(f"{path}: the file is empty; download it again")
+        if content[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+            raise ManifestError(f"{path}: this is an HTML page, not a table (a saved login page?); download it again")
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise ManifestError(
+                f"{path}: not UTF-8 at line {line:,} (byte {content[error.start]:#04x}); save it as UTF-8 text"
+            ) from error
