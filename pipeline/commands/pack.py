@@ -1,0 +1,106 @@
+"""`cxr-prep pack`: from a manifest and its release to a pack."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.console import err, out, progress_bar
+from pipeline.pack_format import PackFormat
+
+if TYPE_CHECKING:
+    from pipeline.packing.packer import PackSummary
+
+LOUD_REJECTED_FRACTION = 0.01
+"""From here on rejected images are a warning and not a line of the summary."""
+
+
+def pack(
+    manifest: Annotated[Path | None, typer.Option(help="Manifest; by default the only one of the workspace.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the release; by default the one the manifest was built from.")
+    ] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Pack only this split; may be repeated.")] = None,
+    pack_format: Annotated[PackFormat, typer.Option("--format", help="How pixels are stored.")] = "raw",
+    size: Annotated[int, typer.Option(help="Images become SIZE x SIZE px.")] = 256,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the pack; by default packs/DATASET-SIZE-FORMAT.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that decode; by default one a usable core.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted pack.")] = False,
+) -> None:
+    """Decode, resize and store all images of a manifest.
+
+    The pack appears whole or not at all; interrupted, it is continued with `--resume`. Images that cannot be decoded
+    are listed with their reasons in rejected.parquet and keep their number.
+    """
+    from manifests.table import read_manifest
+    from manifests.workspace import Workspace
+    from pipeline.packing.config import PackConfig, usable_cores
+    from pipeline.packing.packer import pack_manifest
+    from pipeline.packing.partial import PartialPack
+
+    config = PackConfig(
+        format=pack_format,
+        size_px=size,
+        splits=tuple(split or ()),
+        num_workers=usable_cores() if workers is None else workers,
+        resume=resume,
+    )
+    workspace = Workspace.current()
+    manifest = manifest or workspace.only_manifest()
+    dataset = read_manifest(manifest).dataset
+    root = root or remembered_root(workspace.roots(), dataset)
+    folder = out_folder or workspace.pack_path(dataset, size, pack_format)
+    try:
+        with progress_bar("images") as bar:
+            task = bar.add_task("pack", total=None)
+            summary = pack_manifest(
+                manifest,
+                root=root,
+                out=folder,
+                config=config,
+                on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    except KeyboardInterrupt:
+        partial = PartialPack.of(folder)
+        if partial.folder.is_dir():
+            err.print(f"finished shards are kept in {partial.folder}; continue with `cxr-prep pack --resume`")
+        raise
+    show(summary, train_command="cxr-train" if out_folder is None else f"cxr-train --pack {folder}")
+
+
+def remembered_root(roots: dict[str, str], dataset: str) -> Path:
+    """Return the release folder that `cxr-prep build-manifest` remembered.
+
+    Raises:
+        PackError: it did not, on this machine.
+    """
+    from pipeline.errors import PackError
+
+    if dataset not in roots:
+        raise PackError(f"where the images of dataset {dataset!r} lie is not known here; name their folder with --root")
+    return Path(roots[dataset])
+
+
+def show(summary: "PackSummary", train_command: str) -> None:
+    """Print what was packed, what was not, and what to do next."""
+    from pipeline.pack import REJECTED_FILE
+    from pipeline.packing.packer import count_reasons
+
+    pack, num_rejected = summary.pack, len(summary.pack.rejected)
+    resumed = f" ({summary.num_resumed:,} of them before the interruption)" if summary.num_resumed else ""
+    out.print(f"images    {pack.num_samples - num_rejected:,} of {pack.num_samples:,} packed{resumed}")
+    out.print(
+        f"rejected  {num_rejected:,}" + (f": {count_reasons(summary.rejected_by_reason)}" if num_rejected else "")
+    )
+    out.print(f"size      {pack.size_px} px, {summary.num_bytes / 2**20:,.1f} MiB in {len(pack.shards)} shards")
+    out.print(f"speed     {summary.images_per_s:,.0f} images/s, {summary.elapsed_s:,.1f} s")
+    out.print(f"pack      {pack.folder}")
+    if num_rejected > LOUD_REJECTED_FRACTION * pack.num_samples:
+        err.print(
+            f"warning: {num_rejected / pack.num_samples:.1%} of the images are rejected; "
+            f"see {pack.folder / REJECTED_FILE} before you train on the rest",
+            style="bold yellow",
+        )
+    out.print(f"next      {train_command}")

@@ -1,0 +1,247 @@
+"""A pack on disk: what `cxr-prep pack` writes, and what loaders, the trainer and `cxr-prep verify` open.
+
+::
+
+    <pack>/
+      pack.json          format, size, identity, shards with their checksums, rejected rows
+      manifest.parquet   one row a sample; row number = sample_index
+      rejected.parquet   sample_index, image_id, path, reason, detail of the images without pixels
+      shard-00000.npy    raw: uint8 [n, S, S], memory-mappable; rejected images are zeros
+
+Nothing here decodes images: numpy's and pyarrow's machines can open a pack without Pillow, polars or torch.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, get_args
+
+from manifests.errors import ManifestError
+from manifests.table import ManifestTable, read_manifest
+from manifests.workspace import Workspace
+from pipeline.errors import PackError
+from pipeline.pack_format import PackFormat
+
+SCHEMA = "cxr-pack/1"
+PACK_FILE = "pack.json"
+MANIFEST_FILE = "manifest.parquet"
+REJECTED_FILE = "rejected.parquet"
+PARTIAL_SUFFIX = ".partial"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One file of pixels."""
+
+    file: str
+    """Name within the pack's folder."""
+
+    first_index: int
+    """sample_index of its first sample."""
+
+    num_samples: int
+    """Samples it holds, rejected ones included."""
+
+    num_bytes: int
+    """Size of the file."""
+
+    sha256: str
+    """Checksum of the file, hexadecimal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pack:
+    """What pack.json says; `open_pack` makes one, `manifest()` reads the labels."""
+
+    folder: Path
+    """Where the pack lies; not part of pack.json."""
+
+    format: PackFormat
+    """How the pixels are stored."""
+
+    size_px: int
+    """Images are size_px x size_px."""
+
+    pixel_rule: str
+    """Version of the meaning of a pixel (`pipeline.packing.pixels.PIXEL_RULE`)."""
+
+    dataset: str
+    """Name of the manifest's dataset."""
+
+    identity: str
+    """`identity_of` its manifest: memories and checkpoints bind to it."""
+
+    num_samples: int
+    """N: rows of the manifest, rejected ones included."""
+
+    rejected: tuple[int, ...]
+    """sample_index of the images without pixels, ascending."""
+
+    shards: tuple[Shard, ...]
+    """In order of sample_index, without gaps."""
+
+    manifest_sha256: str
+    """Checksum of manifest.parquet."""
+
+    rejected_sha256: str
+    """Checksum of rejected.parquet."""
+
+    def manifest(self) -> ManifestTable:
+        """Return the pack's manifest, read once; row number = sample_index.
+
+        Raises:
+            PackError: it is missing, broken, or not the manifest that was packed.
+        """
+        return self._manifest
+
+    def shard_path(self, shard: Shard) -> Path:
+        """Return where a shard lies."""
+        return self.folder / shard.file
+
+    def to_json(self) -> bytes:
+        """Return the bytes of pack.json: the same for the same pack, with a checksum of its own."""
+        document = {"schema": SCHEMA} | asdict(self)
+        del document["folder"]
+        return _serialise(document | {"checksum": _checksum(document)})
+
+    @cached_property
+    def _manifest(self) -> ManifestTable:
+        path = self.folder / MANIFEST_FILE
+        try:
+            manifest = read_manifest(path)
+        except (ManifestError, OSError) as error:
+            raise PackError(f"{path}: not the pack's manifest ({error}); pack again") from error
+        identity = identity_of_manifest(manifest)
+        if manifest.num_rows != self.num_samples or identity != self.identity:
+            raise PackError(
+                f"{path}: the manifest of another pack ({manifest.num_rows:,} rows, identity {identity[:12]}; "
+                f"expected {self.num_samples:,} rows, identity {self.identity[:12]}); restore it or pack again"
+            )
+        return manifest
+
+
+def open_pack(folder: Path) -> Pack:
+    """Return the pack in `folder`, its parts present and its manifest its own; contents are for `cxr-prep verify`.
+
+    Sizes are compared and the identity is recomputed, checksums are not: 112,120 rows open in a fraction of a second.
+
+    Raises:
+        PackError: no pack there, pack.json broken or of another schema, a shard missing or cut short, or the manifest
+            of another pack.
+    """
+    pack = read_pack_json(folder)
+    problems = size_problems(pack)
+    if problems:
+        raise PackError("\n  ".join([f"{folder}: the pack is cut short; restore these files or pack again", *problems]))
+    pack.manifest()
+    return pack
+
+
+def only_pack(workspace: Workspace, formats: Sequence[str]) -> Path:
+    """Return the folder of the only pack in the workspace whose format is one of `formats`.
+
+    Raises:
+        PackError: there is none, or several; the message lists them or names the command to run.
+    """
+    folders = sorted(path.parent for path in workspace.packs.glob(f"*/{PACK_FILE}"))
+    fitting = [folder for folder in folders if read_pack_json(folder).format in formats]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        listed = "\n  ".join(str(folder) for folder in fitting)
+        raise PackError(f"{workspace.packs}: {len(fitting)} packs; choose one with --pack\n  {listed}")
+    unfinished = sorted(workspace.packs.glob(f"*{PARTIAL_SUFFIX}"))
+    if unfinished:
+        raise PackError(f"{unfinished[0]}: packing was interrupted; run `cxr-prep pack --resume` first")
+    others = f" ({len(folders)} of another format)" if folders else ""
+    raise PackError(
+        f"{workspace.packs}: no pack of format {' or '.join(formats)}{others}; run `cxr-prep pack` first, "
+        "or name a pack with --pack"
+    )
+
+
+def identity_of(datasets: Iterable[str], image_ids: Iterable[str]) -> str:
+    """Return the sha256 (hexadecimal) of the ordered (dataset, image_id) list: which image has which sample_index."""
+    rows = "\x1e".join(f"{dataset}\x1f{image_id}" for dataset, image_id in zip(datasets, image_ids, strict=True))
+    return hashlib.sha256(rows.encode()).hexdigest()
+
+
+def identity_of_manifest(manifest: ManifestTable) -> str:
+    """Return `identity_of` the rows of a manifest."""
+    table = manifest.table
+    return identity_of(table.column("dataset").to_pylist(), table.column("image_id").to_pylist())
+
+
+def size_problems(pack: Pack) -> list[str]:
+    """Return a line for every shard that is missing or has another size than pack.json says."""
+    problems = []
+    for shard in pack.shards:
+        path = pack.shard_path(shard)
+        if not path.is_file():
+            problems.append(f"{shard.file}: missing")
+        elif (found := path.stat().st_size) != shard.num_bytes:
+            problems.append(f"{shard.file}: {found:,} bytes, expected {shard.num_bytes:,}")
+    return problems
+
+
+def read_pack_json(folder: Path) -> Pack:
+    """Return what pack.json in `folder` says, without looking at any other file.
+
+    Raises:
+        PackError: no such folder, no pack.json in it, or one that is broken, changed by hand or of another schema.
+    """
+    path = folder / PACK_FILE
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise PackError(f"{folder}: {_why_no_pack(folder)}") from error
+    except (OSError, ValueError) as error:
+        raise PackError(f"{path}: broken ({error}); pack again") from error
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        found = document.get("schema") if isinstance(document, dict) else type(document).__name__
+        raise PackError(f"{path}: schema {found!r}, this version reads {SCHEMA!r}; pack again with this version")
+    if document.pop("checksum", None) != _checksum(document):
+        raise PackError(f"{path}: its checksum does not fit, so it was changed or damaged; restore it or pack again")
+    return _from_document(path, document)
+
+
+def _from_document(path: Path, document: dict[str, Any]) -> Pack:
+    """Return the Pack of a document whose checksum fits; what it says must still make sense."""
+    try:
+        fields = {key: value for key, value in document.items() if key != "schema"}
+        shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
+        pack = Pack(folder=path.parent, shards=shards, rejected=tuple(fields.pop("rejected")), **fields)
+        first_indices = list(accumulate((shard.num_samples for shard in shards), initial=0))
+        sound = (
+            pack.format in get_args(PackFormat)
+            and [shard.first_index for shard in shards] + [pack.num_samples] == first_indices
+            and all(Path(shard.file).name == shard.file for shard in shards)
+            and sorted(set(pack.rejected) & set(range(pack.num_samples))) == list(pack.rejected)
+        )
+    except (KeyError, TypeError) as error:
+        raise PackError(f"{path}: broken ({error}); pack again") from error
+    if not sound:
+        raise PackError(f"{path}: broken (its shards or rejected rows do not fit its {pack.num_samples} samples)")
+    return pack
+
+
+def _why_no_pack(folder: Path) -> str:
+    """Say why a folder without pack.json holds no pack, and what helps."""
+    partial = folder.with_name(folder.name + PARTIAL_SUFFIX)
+    if partial.is_dir():
+        return f"packing was interrupted ({partial} is there); finish it with `cxr-prep pack --resume`"
+    if not folder.is_dir():
+        return "no such folder; make a pack with `cxr-prep pack`"
+    return f"no {PACK_FILE} in it, so it is not a pack; make one with `cxr-prep pack`"
+
+
+def _serialise(document: dict[str, Any]) -> bytes:
+    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _checksum(document: dict[str, Any]) -> str:
+    return hashlib.sha256(_serialise(document)).hexdigest()

@@ -1,0 +1,126 @@
+"""Packing one shard: its bytes are a function of its rows, the root and the size; whoever runs it, and how often."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from manifests.atomic import atomic_path, write_bytes_atomically
+from pipeline.pack_format import PackFormat
+from pipeline.packing.formats import shard_format
+from pipeline.packing.pixels import read_pixels
+from pipeline.packing.rejection import Rejection
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardTask:
+    """All that a process must know to pack one shard."""
+
+    file: Path
+    """Where the shard appears when it is whole."""
+
+    sidecar: Path
+    """Where its `PackedShard` appears after it: a shard without one is not finished."""
+
+    format: PackFormat
+    """Name of the pack's format."""
+
+    size_px: int
+    """Images become size_px x size_px."""
+
+    root: Path
+    """Folder of the release."""
+
+    first_index: int
+    """sample_index of the first sample."""
+
+    paths: tuple[str, ...]
+    """Image files, relative to `root`, in order of sample_index."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectedImage:
+    """A sample without pixels."""
+
+    sample_index: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedShard:
+    """What became of a `ShardTask`; kept as JSON beside the shard until the pack is complete."""
+
+    file: str
+    first_index: int
+    num_samples: int
+    num_bytes: int
+    sha256: str
+    rejected: tuple[RejectedImage, ...]
+
+    def to_json(self) -> bytes:
+        """Return the bytes of the sidecar."""
+        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "PackedShard":
+        """Return what a sidecar says.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is no such JSON.
+        """
+        fields = json.loads(content)
+        return cls(**fields | {"rejected": tuple(RejectedImage(**image) for image in fields["rejected"])})
+
+
+class HashingSink:
+    """Counts and hashes what passes on its way into a file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.num_bytes = 0
+        self.sha256 = hashlib.sha256()
+
+    def write(self, content: bytes | memoryview, /) -> int:
+        """Append `content`; return how many bytes that were."""
+        num_bytes = self.file.write(content)
+        self.num_bytes += num_bytes
+        self.sha256.update(content)
+        return num_bytes
+
+
+def pack_shard(task: ShardTask, on_image: Callable[[], None]) -> PackedShard:
+    """Decode, resize and write the images of one shard; return its checksum and its rejected images.
+
+    The file appears whole, flushed and renamed, or not at all; then its sidecar does. `on_image` is called after each.
+
+    Raises:
+        OSError: the shard cannot be written. What cannot be read is a rejected image instead.
+    """
+    rejected = []
+    with atomic_path(task.file) as temporary, temporary.open("wb") as file:
+        sink = HashingSink(file)
+        writer = shard_format(task.format).writer(sink, len(task.paths), task.size_px)
+        for sample_index, path in enumerate(task.paths, start=task.first_index):
+            try:
+                pixels_SS = read_pixels(task.root / path, task.size_px)
+            except Rejection as rejection:
+                pixels_SS = None
+                rejected.append(
+                    RejectedImage(sample_index=sample_index, reason=rejection.reason.value, detail=rejection.detail)
+                )
+            writer.add(sample_index, pixels_SS)
+            on_image()
+        writer.close()
+    packed = PackedShard(
+        file=task.file.name,
+        first_index=task.first_index,
+        num_samples=len(task.paths),
+        num_bytes=sink.num_bytes,
+        sha256=sink.sha256.hexdigest(),
+        rejected=tuple(rejected),
+    )
+    write_bytes_atomically(task.sidecar, packed.to_json())
+    return packed

@@ -1,0 +1,86 @@
+"""What a packing process runs: `python -m pipeline.packing.worker DESCRIPTOR`; imports nothing heavier than Pillow.
+
+It takes `ShardTask`s from the connection whose file descriptor is its argument, one at a time, and answers with counts
+of images (int) while it works and with a `PackedShard` or a `Failure` at the end. It leaves when the connection ends,
+so that no process survives a parent that was killed.
+"""
+
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from pipeline.packing.shard import ShardTask, pack_shard
+
+REPORT_EVERY_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a shard could not be packed."""
+
+    error: OSError | None
+    """What the operating system said when the shard was written; None where the fault is ours."""
+
+    trace: str
+    """The traceback, for faults that are ours."""
+
+
+class ImageCount:
+    """Tells the parent how many images are done, at most every `REPORT_EVERY_S`."""
+
+    def __init__(self, connection: "Connection[object, object]") -> None:
+        self.connection = connection
+        self.count = 0
+        self.reported_s = time.monotonic()
+
+    def add_one(self) -> None:
+        """Count an image."""
+        self.count += 1
+        if time.monotonic() - self.reported_s >= REPORT_EVERY_S:
+            self.report()
+
+    def report(self) -> None:
+        """Send what was counted since the last report."""
+        self.connection.send(self.count)
+        self.count, self.reported_s = 0, time.monotonic()
+
+
+def serve(connection: "Connection[object, object]") -> None:
+    """Pack shards until the connection ends.
+
+    Raises:
+        EOFError, ConnectionError: the parent is gone.
+    """
+    while True:
+        task = connection.recv()
+        assert isinstance(task, ShardTask)
+        images = ImageCount(connection)
+        try:
+            packed = pack_shard(task, images.add_one)
+        except ConnectionError:
+            raise
+        except OSError as error:
+            plain = OSError(error.errno, error.strerror, error.filename and str(error.filename))
+            connection.send(Failure(error=plain, trace=traceback.format_exc()))
+        except Exception:
+            connection.send(Failure(error=None, trace=traceback.format_exc()))
+            raise
+        else:
+            images.report()
+            connection.send(packed)
+
+
+def main() -> None:
+    """Serve the parent on the other end of the descriptor."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent as well; it ends its workers itself
+    try:
+        serve(Connection(int(sys.argv[1])))
+    except (EOFError, ConnectionError):
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

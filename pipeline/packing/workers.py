@@ -1,0 +1,141 @@
+"""The parallel runner: processes that pack shards, and a parent that notices when one dies.
+
+Plain processes on pipes rather than `concurrent.futures`: its workers would import the command line's main module,
+report nothing until a whole shard is done, could not be stopped at Ctrl-C before their shard is, and would wait for
+ever for a parent that was killed.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+
+from pipeline.errors import PackError
+from pipeline.packing.shard import PackedShard, ShardTask, pack_shard
+from pipeline.packing.worker import Failure
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Packing multiplies no matrices: numpy's thread pools would only cost start-up time and memory."""
+
+
+class WorkerDiedError(PackError):
+    """A packing process was killed or crashed; the shards that were finished stay."""
+
+
+class Worker:
+    """One packing process and the parent's end of its pipe."""
+
+    def __init__(self) -> None:
+        self.connection, theirs = Pipe()
+        module_path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109 - an entry is a str
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "pipeline.packing.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=os.environ | ONE_THREAD | {"PYTHONPATH": module_path},
+            )
+        finally:
+            theirs.close()
+
+    def death(self) -> str:
+        """Say how the process ended, which it has."""
+        code = self.process.wait()
+        if code >= 0:
+            return f"ended with exit code {code}"
+        hint = "; out of memory? then take fewer --workers" if code == -signal.SIGKILL else ""
+        return f"was killed by {signal.Signals(-code).name}{hint}"
+
+    def stop(self) -> None:
+        """End the process now; what it was writing stays a temporary file."""
+        self.process.kill()
+        self.process.wait()
+        self.connection.close()
+
+
+class WorkerPool:
+    """Context manager that holds `num_workers` processes; none outlives it."""
+
+    def __init__(self, num_workers: int) -> None:
+        self.num_workers = num_workers
+        self.workers: list[Worker] = []
+
+    def __enter__(self) -> "WorkerPool":
+        self.workers = [Worker() for _ in range(self.num_workers)]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self.workers:
+            worker.stop()
+
+    def pack(self, tasks: Sequence[ShardTask], on_images: Callable[[int], None]) -> Iterator[PackedShard]:
+        """Yield each shard when it is done, in any order; `on_images` gets counts of images while they work.
+
+        Raises:
+            WorkerDiedError: a process died.
+            OSError: a shard could not be written.
+            RuntimeError: a fault of ours, with the traceback of the process.
+        """
+        waiting = list(reversed(tasks))
+        idle, busy = list(self.workers), dict[Connection[object, object], tuple[Worker, ShardTask]]()
+        while waiting or busy:
+            while waiting and idle:
+                worker, task = idle.pop(), waiting.pop()
+                busy[worker.connection] = (worker, task)
+                send(worker, task)
+            for connection in wait(list(busy)):
+                assert isinstance(connection, Connection)
+                worker, task = busy[connection]
+                answer = receive(worker, task)
+                if isinstance(answer, int):
+                    on_images(answer)
+                else:
+                    del busy[connection]
+                    idle.append(worker)
+                    yield answer
+
+
+def send(worker: Worker, task: ShardTask) -> None:
+    """Give `task` to an idle worker."""
+    try:
+        worker.connection.send(task)
+    except ConnectionError as error:
+        raise WorkerDiedError(f"{task.file.name}: the process that was to pack it {worker.death()}") from error
+
+
+def receive(worker: Worker, task: ShardTask) -> int | PackedShard:
+    """Return a worker's next answer: a count of images, or its finished shard."""
+    try:
+        answer = worker.connection.recv()
+    except (EOFError, ConnectionError) as error:
+        raise WorkerDiedError(f"{task.file.name}: the process that packed it {worker.death()}") from error
+    if isinstance(answer, Failure):
+        if answer.error is not None:
+            raise answer.error
+        raise RuntimeError(f"{task.file.name}: a packing process failed\n{answer.trace}")
+    assert isinstance(answer, int | PackedShard)
+    return answer
+
+
+def pack_shards(
+    tasks: Sequence[ShardTask], num_workers: int, on_images: Callable[[int], None]
+) -> Iterator[PackedShard]:
+    """Yield each shard when it is done: packed in this process where one worker is enough, else by a pool.
+
+    Raises:
+        WorkerDiedError, OSError, RuntimeError: see `WorkerPool.pack`.
+    """
+    num_workers = min(num_workers, len(tasks))
+    if num_workers <= 1:
+        for task in tasks:
+            yield pack_shard(task, lambda: on_images(1))
+        return
+    with WorkerPool(num_workers) as pool:
+        yield from pool.pack(tasks, on_images)
