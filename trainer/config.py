@@ -37,7 +37,7 @@ class ModelConfig:
     name: str = "densenet121"
     """`densenet121`, or `small` for CPUs."""
 
-    weights: str | None = None
+    pretrained: str | None = None
     """Where its first weights come from: none (random), `imagenet`, or the path of a state dict."""
 
     input_size_px: int = 0
@@ -45,10 +45,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         refuse_unless(self.input_size_px >= 0, "model.input_size_px", self.input_size_px, "0 (the pack's) or more")
-        if self.weights == "imagenet" and self.name == "small":
+        if self.pretrained == "imagenet" and self.name == "small":
             raise ConfigError(
-                "model.weights=imagenet: there are no ImageNet weights of the model small; "
-                "use --model densenet121, or --set model.weights=none"
+                "model.pretrained=imagenet: there are no ImageNet weights of the model small; "
+                "use --model densenet121, or --set model.pretrained=none"
             )
 
 

@@ -11,6 +11,7 @@ from trainer.config import TrainConfig
 from trainer.ema import EMATeacher
 from trainer.memory import NVUMMemory
 from trainer.models.registry import build_model
+from trainer.models.weights import load_pretrained
 from trainer.optim import build_optimiser
 from trainer.precision import gradient_scaler, resolve_precision
 from trainer.rng import generator_state, restore_generators
@@ -119,16 +120,22 @@ class TrainState:
         restore_generators(checkpoint["generators"])
 
 
-def new_state(config: TrainConfig, *, num_rows: int, num_outputs: int, device: torch.device) -> TrainState:
-    """Return the state of a run that has not begun; weights come from the global generators.
+def new_state(
+    config: TrainConfig, *, num_rows: int, num_outputs: int, device: torch.device, load_weights: bool
+) -> TrainState:
+    """Return the state of a run that has not begun; random weights come from the global generators.
 
     Args:
         config: with `model.input_size_px` settled.
         num_rows: N, rows of the pack.
         num_outputs: C, outputs of the label space.
         device: where everything lies.
+        load_weights: whether to read `model.pretrained`; a checkpoint makes that needless.
     """
-    student = build_model(config.model.name, num_outputs, input_size_px=config.model.input_size_px).to(device)
+    student = build_model(config.model.name, num_outputs, input_size_px=config.model.input_size_px)
+    if load_weights and config.model.pretrained is not None:
+        load_pretrained(student, config.model.name, config.model.pretrained)
+    student.to(device)
     has_memory = config.loss.name == "nvum"
     return TrainState(
         student=student,

@@ -27,12 +27,10 @@ from trainer.state import TrainState
 class TrainStep:
     """Takes a batch and moves the state; on a GPU nothing in it waits for the device unless `step.on_nonfinite=skip`."""
 
-    def __init__(
-        self, config: TrainConfig, data: TrainingData, state: TrainState, *, steps_per_epoch: int, device: torch.device
-    ) -> None:
+    def __init__(self, config: TrainConfig, data: TrainingData, state: TrainState, *, steps_per_epoch: int) -> None:
         self.config = config
         self.state = state
-        self.device = device
+        self.device = device = torch.device(config.run.device)
         self.steps_per_epoch = steps_per_epoch
         self.precision = resolve_precision(config.step.precision, device)
         self._targets_NC = torch.from_numpy(data.train.targets_NC).to(device)

@@ -1,6 +1,6 @@
 """How fast training runs and how much of the time it waits for data."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from time import perf_counter
 from typing import NamedTuple, TypeVar
 
@@ -42,7 +42,7 @@ class Stopwatch:
         return Pace(elapsed_s, self._num_images / seconds, self._waited_s / seconds)
 
 
-def with_waits(steps: Iterable[T]) -> Iterator[tuple[T, float]]:
+def with_waits(steps: Iterable[T]) -> Generator[tuple[T, float]]:
     """Yield each step with the seconds that getting it took."""
     iterator = iter(steps)
     while True:

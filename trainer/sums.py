@@ -14,19 +14,25 @@ class LossMeans(NamedTuple):
     loss: float
     bce: float
     reg: float
+    num_samples: int
     num_rows_nonfinite: int
+    num_steps_skipped: int
 
 
 class LossSums:
-    """Sums of a loss and its parts over samples, in float64, so that a mean is the same for any number of steps."""
+    """Sums of a loss and its parts over samples, in float64, so that a mean does not depend on how steps are cut."""
 
     def __init__(self, device: torch.device) -> None:
         self._sums_3 = torch.zeros(3, dtype=torch.float64, device=device)
         self._num_rows_nonfinite = torch.zeros((), dtype=torch.int64, device=device)
         self._num_samples = 0
+        self._num_steps_skipped = 0
 
-    def add(self, parts: LossParts, num_samples: int) -> None:
-        """Add the loss of a step, which is a mean over `num_samples` samples."""
+    def add(self, parts: LossParts | None, num_samples: int) -> None:
+        """Add the loss of a step, which is a mean over `num_samples` samples; None counts as a skipped step."""
+        if parts is None:
+            self._num_steps_skipped += 1
+            return
         means_3 = torch.stack([parts.loss.detach(), parts.bce, parts.reg])
         self._sums_3 += means_3.double() * num_samples
         self._num_rows_nonfinite += parts.num_rows_nonfinite
@@ -35,13 +41,21 @@ class LossSums:
     def read(self) -> LossMeans:
         """Return the means; waits for the device."""
         loss, bce, reg = (self._sums_3 / (self._num_samples or float("nan"))).tolist()
-        return LossMeans(loss=loss, bce=bce, reg=reg, num_rows_nonfinite=int(self._num_rows_nonfinite))
+        return LossMeans(
+            loss=loss,
+            bce=bce,
+            reg=reg,
+            num_samples=self._num_samples,
+            num_rows_nonfinite=int(self._num_rows_nonfinite),
+            num_steps_skipped=self._num_steps_skipped,
+        )
 
     def reset(self) -> None:
         """Begin again at nothing."""
         self._sums_3.zero_()
         self._num_rows_nonfinite.zero_()
         self._num_samples = 0
+        self._num_steps_skipped = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums as they are."""
@@ -49,6 +63,7 @@ class LossSums:
             "sums": self._sums_3.clone(),
             "num_rows_nonfinite": self._num_rows_nonfinite.clone(),
             "num_samples": self._num_samples,
+            "num_steps_skipped": self._num_steps_skipped,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -56,3 +71,4 @@ class LossSums:
         self._sums_3.copy_(state["sums"])
         self._num_rows_nonfinite.copy_(state["num_rows_nonfinite"])
         self._num_samples = state["num_samples"]
+        self._num_steps_skipped = state["num_steps_skipped"]

@@ -1,0 +1,239 @@
+"""Epoch after epoch: steps, events, validation, checkpoints, until the end or a request to stop."""
+
+from contextlib import closing
+from functools import partial
+from math import isfinite
+from time import monotonic
+
+import torch
+
+from pipeline.augment import prepare_images
+from pipeline.loaders import Loader
+from pipeline.order import epoch_order
+from trainer.checkpoint import Checkpoint, Identities, identities_as_values, write_checkpoint
+from trainer.config import TrainConfig
+from trainer.data import TrainingData
+from trainer.display import Display
+from trainer.events import EventLog
+from trainer.precision import autocast
+from trainer.run_folder import RunFolder
+from trainer.sections import as_values
+from trainer.signals import StopRequest
+from trainer.state import Best, TrainState
+from trainer.step import TrainStep, nonfinite_loss
+from trainer.stopwatch import Stopwatch, with_waits
+from trainer.sums import LossMeans
+from trainer.validation import Validation, validate
+
+DATA_WAIT_LIMIT = 0.1
+"""Share of an epoch's time spent waiting for data from which the run says so, once."""
+
+
+class Stopped(Exception):  # noqa: N818 (not an error: the way out of wherever a request to stop was noticed)
+    """A request to stop was noticed where the state can be written."""
+
+
+class TrainingLoop:
+    """Runs a state to its end; everything that it needs is open, and its owner closes it."""
+
+    def __init__(
+        self,
+        *,
+        config: TrainConfig,
+        data: TrainingData,
+        state: TrainState,
+        run: RunFolder,
+        log: EventLog,
+        train_loader: Loader,
+        valid_loader: Loader | None,
+        stop: StopRequest,
+        display: Display,
+        identities: Identities,
+    ) -> None:
+        self.config = config
+        self.data = data
+        self.state = state
+        self.run = run
+        self.log = log
+        self.train_loader = train_loader
+        self.valid_loader = valid_loader
+        self.stop = stop
+        self.display = display
+        self.identities = identities
+        self.step = TrainStep(config, data, state, steps_per_epoch=train_loader.num_steps())
+        self._run_watch, self._epoch_watch, self._window_watch = Stopwatch(), Stopwatch(), Stopwatch()
+        self._elapsed_before_s = state.elapsed_s
+        self._written_s = monotonic()
+        self._warned_of_waits = False
+
+    def run_to_end(self) -> bool:
+        """Train until the last epoch is done; return False where a request to stop came first.
+
+        Either way the newest checkpoint is the state as it is left.
+
+        Raises:
+            ConfigError: a loss that is not finite, or a checkpoint that cannot be written.
+        """
+        cursor = self.state.cursor
+        if self.valid_loader is None:
+            self.warn(
+                "there are no validation rows: nothing chooses between the epochs, so the last one is kept as the best"
+            )
+        try:
+            while cursor.epoch < self.config.run.epochs:
+                self._train_epoch()
+                self._end_epoch(self._validate())
+        except Stopped:
+            assert self.stop.signal is not None
+            self.log.write("stop", epoch=cursor.epoch, step=cursor.step, signal=self.stop.signal.name)
+            self._write_checkpoint()
+            return False
+        best = self.state.best
+        self.log.write(
+            "end", epoch=cursor.epoch, step=cursor.step, best_epoch=best.epoch, best_valid_mean_auroc=best.valid_mean_auroc
+        )
+        self.log.sync()
+        return True
+
+    def _train_epoch(self) -> None:
+        """Do the steps that the epoch still has."""
+        cursor, config = self.state.cursor, self.config
+        sample_index_n = self.data.train.sample_index_n
+        order = epoch_order(
+            len(sample_index_n),
+            epoch=cursor.epoch,
+            seed=config.run.seed,
+            batch_size=config.loader.batch_size,
+            start=cursor.consumed,
+        )
+        self.display.start_epoch(cursor.epoch, self.train_loader.num_steps(cursor.consumed))
+        self._epoch_watch.start()
+        self._window_watch.start()
+        with closing(with_waits(self.train_loader.train_batches(cursor.epoch, cursor.consumed))) as batches:
+            for ordered, (loaded, waited_s) in zip(order, batches, strict=True):
+                assert loaded.consumed == ordered.consumed, "the loader left the order"
+                lr = self.step.next_lr
+                parts = self.step(loaded, sample_index_n[ordered.positions_B])
+                for sums in (self.state.epoch_sums, self.state.window_sums):
+                    sums.add(parts, loaded.num_global)
+                for watch in (self._epoch_watch, self._window_watch):
+                    watch.add(num_images=loaded.num_global, waited_s=waited_s)
+                if cursor.step % config.run.log_every_steps == 0:
+                    self._log_window(lr)
+                self.display.advance()
+                if self.stop.requested:
+                    raise Stopped
+                if cursor.consumed < len(sample_index_n) and self._checkpoint_is_due():
+                    self._write_checkpoint()
+
+    def _log_window(self, lr: float) -> None:
+        """Write down the loss since the last `train` event and begin a new window."""
+        cursor, pace = self.state.cursor, self._window_watch.read()
+        means = self._finite(self.state.window_sums.read())
+        self.log.write(
+            "train",
+            epoch=cursor.epoch,
+            step=cursor.step,
+            **means._asdict(),
+            lr=lr,
+            images_per_s=pace.images_per_s,
+            data_wait_fraction=pace.data_wait_fraction,
+            elapsed_s=self._elapsed_s(),
+        )
+        self.display.show(loss=means.loss, pace=pace)
+        self.state.window_sums.reset()
+        self._window_watch.start()
+
+    def _validate(self) -> Validation:
+        """Return what the evaluated module reaches on the validation rows; a request to stop ends it."""
+        if self.valid_loader is None:
+            return Validation(auroc=dict.fromkeys(self.data.space.findings))
+        if self.stop.requested:
+            raise Stopped
+        return validate(
+            self.state.evaluated,
+            self.valid_loader,
+            self.data.valid,
+            prepare=partial(prepare_images, params=None, out_size_px=self.config.model.input_size_px),
+            autocast=partial(autocast, self.step.precision, self.step.device),
+            on_step=self._on_validation_step,
+        )
+
+    def _on_validation_step(self, num_done: int) -> None:
+        if self.stop.requested:
+            raise Stopped
+
+    def _end_epoch(self, validation: Validation) -> None:
+        """Write the epoch down, choose the best, close the memory's epoch, write a checkpoint."""
+        state, cursor, pace = self.state, self.state.cursor, self._epoch_watch.read()
+        means = self._finite(state.epoch_sums.read())
+        best_so_far = state.best.valid_mean_auroc
+        value = validation.mean_auroc
+        # Without a value an epoch replaces the one before, unless one with a value is there.
+        is_best = best_so_far is None if value is None else best_so_far is None or value > best_so_far
+        if is_best:
+            state.best = Best(epoch=cursor.epoch, valid_mean_auroc=value)
+        fields = {"epoch": cursor.epoch, "step": cursor.step, **means._asdict()}
+        self.log.write(
+            "epoch",
+            **fields,
+            valid_mean_auroc=value,
+            valid_auroc=validation.auroc,
+            is_best=is_best,
+            epoch_s=pace.elapsed_s,
+            images_per_s=pace.images_per_s,
+            data_wait_fraction=pace.data_wait_fraction,
+        )
+        self.display.end_epoch(cursor.epoch, loss=means.loss, valid_mean_auroc=value, is_best=is_best, pace=pace)
+        self._warn_of_waits(pace.data_wait_fraction)
+
+        if state.memory is not None:
+            state.memory.end_epoch()
+        state.epoch_sums.reset()
+        cursor.epoch, cursor.consumed = cursor.epoch + 1, 0
+        if is_best:
+            write_checkpoint(self.run.checkpoints.best, self._identified(state.weights()))
+        self._write_checkpoint()
+
+    def _checkpoint_is_due(self) -> bool:
+        run, step = self.config.run, self.state.cursor.step
+        by_steps = run.checkpoint_every_steps > 0 and step % run.checkpoint_every_steps == 0
+        minutes = (monotonic() - self._written_s) / 60
+        return by_steps or 0 < run.checkpoint_every_minutes <= minutes
+
+    def _write_checkpoint(self) -> None:
+        """Write the state as it is, after a look at the losses: one that is not finite never reaches the disk."""
+        self._finite(self.state.epoch_sums.read())
+        self.state.elapsed_s = self._elapsed_s()
+        content = self._identified(self.state.checkpoint()) | {"events_num_bytes": self.log.sync()}
+        self.run.checkpoints.write(self.state.cursor.step, content)
+        self._written_s = monotonic()
+
+    def _identified(self, content: Checkpoint) -> Checkpoint:
+        return content | {
+            "identities": identities_as_values(self.identities),
+            "config": as_values(self.config),
+            "num_threads": torch.get_num_threads(),
+            "world_size": 1,
+        }
+
+    def _finite(self, means: LossMeans) -> LossMeans:
+        if means.num_samples and not isfinite(means.loss):
+            raise nonfinite_loss(epoch=self.state.cursor.epoch, step=self.state.cursor.step)
+        return means
+
+    def _warn_of_waits(self, data_wait_fraction: float) -> None:
+        if data_wait_fraction > DATA_WAIT_LIMIT and not self._warned_of_waits:
+            self._warned_of_waits = True
+            self.warn(
+                f"training waited for data {data_wait_fraction:.0%} of the epoch; more threads may help "
+                f"(--set loader.num_threads={2 * self.config.loader.num_threads})"
+            )
+
+    def warn(self, message: str) -> None:
+        """Write a warning into the history and say it."""
+        self.log.write("warning", message=message)
+        self.display.warn(message)
+
+    def _elapsed_s(self) -> float:
+        return self._elapsed_before_s + self._run_watch.read().elapsed_s

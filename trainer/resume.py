@@ -1,0 +1,91 @@
+"""Going on with a run: which checkpoint, whether it fits, and what of the history is cut back."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from manifests.errors import ConfigError
+from trainer.checkpoint import Checkpoint, Identities, read_checkpoint
+from trainer.config import TrainConfig
+from trainer.events import cut_back
+from trainer.run_folder import RunFolder
+from trainer.sections import as_values
+
+logger = logging.getLogger(__name__)
+
+FREE_KEYS = frozenset(
+    {
+        "data.pack",
+        "loader.backend",
+        "loader.num_threads",
+        "loader.prefetch",
+        "run.checkpoint_every_minutes",
+        "run.checkpoint_every_steps",
+        "run.device",
+        "run.log_every_steps",
+        "run.num_threads",
+        "step.on_nonfinite",
+    }
+)
+"""What may be set anew when a run goes on: where and how it computes and what it writes, not what it computes. (The pack
+may have moved; its identity must be the same.)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumption:
+    """Where a run goes on from."""
+
+    path: Path
+    """The checkpoint."""
+
+    checkpoint: Checkpoint
+    """What is in it."""
+
+
+def newest_readable(run: RunFolder, identities: Identities) -> Resumption | None:
+    """Return the newest checkpoint that can be read; None where the run has none yet.
+
+    One that cannot be read (a damaged disk: they are written whole) is passed over with a warning.
+
+    Raises:
+        ConfigError: none of those that are there can be read, or the newest readable one belongs to something else.
+    """
+    paths = run.checkpoints.newest_first()
+    failure: ConfigError | None = None
+    for path in paths:
+        try:
+            checkpoint = read_checkpoint(path)
+        except ConfigError as error:
+            logger.warning("%s; going on from the one before", error)
+            failure = error
+            continue
+        identities.check(checkpoint["identities"], path)
+        return Resumption(path=path, checkpoint=checkpoint)
+    if failure is not None:
+        raise failure
+    return None
+
+
+def cut_history(run: RunFolder, resumed: Resumption | None) -> None:
+    """Move the events after the checkpoint to events.lost.jsonl: they happen again."""
+    num_bytes = 0 if resumed is None else resumed.checkpoint["events_num_bytes"]
+    num_lost = cut_back(run.events_file, run.lost_events_file, num_bytes=num_bytes)
+    if num_lost:
+        logger.info("%s: %d bytes moved to %s", run.events_file, num_lost, run.lost_events_file.name)
+
+
+def refuse_other_results(before: TrainConfig, now: TrainConfig, run: RunFolder) -> None:
+    """Refuse to go on with settings that would make it another run.
+
+    Raises:
+        ConfigError: names the setting, what the run has and what was asked for.
+    """
+    begun, asked = as_values(before), as_values(now)
+    for section, keys in begun.items():
+        for key, value in keys.items():
+            name = f"{section}.{key}"
+            if name not in FREE_KEYS and asked[section][key] != value:
+                raise ConfigError(
+                    f"{name}={asked[section][key]}: the run {run.folder} was begun with {value}; "
+                    "resume without it, or start a new run without --resume"
+                )
