@@ -3,7 +3,6 @@
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt

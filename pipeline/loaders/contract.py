@@ -1,6 +1,6 @@
 """What every loader promises, and what it is opened with."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
@@ -25,6 +25,10 @@ class LoadedStep(NamedTuple):
 
     num_global: int
     """Samples of this step over all ranks."""
+
+
+Batches = Generator[LoadedStep, None, None]
+"""One pass; closing it in the middle ends whatever runs in the background."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +63,10 @@ class Loader(Protocol):
     One pass at a time: a second one that begins before the first is finished or closed is refused.
     """
 
-    def train_batches(self, epoch: int, start: int = 0) -> Iterator[LoadedStep]:
+    def train_batches(self, epoch: int, start: int = 0) -> Batches:
         """Yield this rank's steps of a shuffled epoch from the cursor `start` (samples consumed over all ranks)."""
 
-    def ordered_batches(self) -> Iterator[LoadedStep]:
+    def ordered_batches(self) -> Batches:
         """Yield this rank's share of the selection once, in order, for evaluation."""
 
     def num_steps(self, start: int = 0) -> int:

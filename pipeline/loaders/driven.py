@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.loaders.contract import Feed, LoadedStep
+from pipeline.loaders.contract import Batches, Feed
 from pipeline.order import OrderStep, epoch_order, evaluation_order, num_steps
 
 
@@ -22,10 +22,10 @@ class DrivenLoader(ABC):
         self._closed = False
 
     @abstractmethod
-    def _read(self, steps: Iterator[OrderStep]) -> Iterator[LoadedStep]:
+    def _read(self, steps: Iterator[OrderStep]) -> Batches:
         """Yield the batch of each step, in order; closing the generator must end whatever runs in the background."""
 
-    def train_batches(self, epoch: int, start: int = 0) -> Iterator[LoadedStep]:
+    def train_batches(self, epoch: int, start: int = 0) -> Batches:
         """Yield this rank's steps of a shuffled epoch from the cursor `start` (samples consumed over all ranks).
 
         Raises:
@@ -44,7 +44,7 @@ class DrivenLoader(ABC):
         )
         return self._pass(steps)
 
-    def ordered_batches(self) -> Iterator[LoadedStep]:
+    def ordered_batches(self) -> Batches:
         """Yield this rank's share of the selection once, in order, for evaluation.
 
         Raises:
@@ -79,14 +79,15 @@ class DrivenLoader(ABC):
         """Return the sample_index of a step's positions: int64 [B], a fresh array."""
         return self.feed.sample_index_n[step.positions_B]
 
-    def _pass(self, steps: Iterator[OrderStep]) -> Iterator[LoadedStep]:
-        if self._closed:
-            raise RuntimeError("the loader is closed")
+    def _pass(self, steps: Iterator[OrderStep]) -> Batches:
         if self._in_flight:
             raise RuntimeError("a pass of this loader is still open: finish it or close its iterator first")
         self._in_flight = True
         try:
             with closing(self._read(steps)) as batches:
-                yield from batches
+                while not self._closed and (loaded := next(batches, None)) is not None:
+                    yield loaded
+                if self._closed:
+                    raise RuntimeError("the loader is closed")
         finally:
             self._in_flight = False

@@ -1,5 +1,6 @@
 """Work done ahead of its consumer by threads, handed over in order."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, Self, TypeVar
@@ -60,6 +61,8 @@ class Prefetcher(Generic[Item, Result]):
             self._closed = True
             self._room.notify_all()
             self._ready.notify_all()
+        if sys.is_finalizing():
+            return  # the interpreter has ended its daemon threads already; joining one would wait for ever
         for thread in self._threads:
             thread.join(_JOIN_TIMEOUT_S)
             if thread.is_alive():

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.batch import Batch
 from pipeline.loaders.buffers import BufferPool
-from pipeline.loaders.contract import Feed, LoadedStep
+from pipeline.loaders.contract import Batches, Feed, LoadedStep
 from pipeline.loaders.driven import DrivenLoader
 from pipeline.loaders.prefetch import Prefetcher
 from pipeline.loaders.shard_map import ShardMap
@@ -24,18 +24,22 @@ class RawLoader(DrivenLoader):
         rows = max(feed.config.batch_size, 2)  # with a batch_size of 1 the last step may hold two samples
         row_bytes = feed.pack.size_px * feed.pack.size_px
         self._buffers = BufferPool(lambda: np.empty((rows, row_bytes), np.uint8), keep=feed.config.prefetch + 2)
+        self._loaded: Prefetcher[OrderStep, LoadedStep] | None = None
 
     def close(self) -> None:
-        """Unmap the shards."""
+        """End the pass that is open, then unmap the shards: no thread may be reading them."""
         super().close()
+        if self._loaded is not None:
+            self._loaded.close()
         self._shards.close()
 
-    def _read(self, steps: Iterator[OrderStep]) -> Iterator[LoadedStep]:
+    def _read(self, steps: Iterator[OrderStep]) -> Batches:
         config = self.feed.config
-        with closing(
-            Prefetcher(self._load, steps, num_threads=config.num_threads, depth=config.prefetch, name="raw-loader")
-        ) as loaded:
-            yield from loaded
+        self._loaded = Prefetcher(
+            self._load, steps, num_threads=config.num_threads, depth=config.prefetch, name="raw-loader"
+        )
+        with closing(self._loaded):
+            yield from self._loaded
 
     def _load(self, step: OrderStep) -> LoadedStep:
         size_px = self.feed.pack.size_px

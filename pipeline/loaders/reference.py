@@ -8,7 +8,7 @@ import torch
 
 from pipeline.batch import Batch
 from pipeline.errors import PackError
-from pipeline.loaders.contract import LoadedStep
+from pipeline.loaders.contract import Batches, LoadedStep
 from pipeline.loaders.driven import DrivenLoader
 from pipeline.loaders.npy import cut_short, data_offset
 from pipeline.order import OrderStep
@@ -20,7 +20,7 @@ Image = npt.NDArray[np.uint8]
 class ReferenceLoader(DrivenLoader):
     """Opens the shard of every single sample, reads its pixels, and closes it again."""
 
-    def _read(self, steps: Iterator[OrderStep]) -> Iterator[LoadedStep]:
+    def _read(self, steps: Iterator[OrderStep]) -> Batches:
         pack, device = self.feed.pack, self.feed.device
         for step in steps:
             index_B = self.indices_of(step)

@@ -109,7 +109,7 @@ class ShardMap:
             _mapped(self._address + row * self._row_bytes, needed, mmap.PROT_READ, mmap.MAP_SHARED | _MAP_FIXED, file)
         num_rows = first_row[-1] + self._pack.shards[-1].num_samples
         area = (ctypes.c_uint8 * (num_rows * self._row_bytes)).from_address(self._address + self._offset)
-        self._rows = np.frombuffer(area, np.uint8).reshape(num_rows, self._row_bytes)
+        self._rows = np.ctypeslib.as_array(area).reshape(num_rows, self._row_bytes)
         self._rows.flags.writeable = False
 
     def _check_sizes(self, shards: set[int]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from pipeline.batch import Batch
-from pipeline.loaders.contract import Feed, LoadedStep
+from pipeline.loaders.contract import Batches, Feed, LoadedStep
 from pipeline.loaders.driven import DrivenLoader
 from pipeline.order import OrderStep
 
@@ -22,7 +22,7 @@ class SyntheticLoader(DrivenLoader):
         largest = max(feed.config.batch_size, 2)
         self._images_B1HW = image_SS.expand(largest, 1, size_px, size_px).contiguous().to(feed.device)
 
-    def _read(self, steps: Iterator[OrderStep]) -> Iterator[LoadedStep]:
+    def _read(self, steps: Iterator[OrderStep]) -> Batches:
         for step in steps:
             index_B = torch.from_numpy(self.indices_of(step)).to(self.feed.device)
             batch = Batch(self._images_B1HW[: len(index_B)], index_B)
