@@ -18,7 +18,8 @@ from manifests.atomic import atomic_path
 from manifests.dataset import OFFICIAL, Dataset, Labels
 from manifests.datasets import dataset
 from manifests.errors import ConfigError, ManifestError
-from manifests.listing import Listing, list_release
+from manifests.listing import list_release
+from manifests.matching import match
 from manifests.release import Release
 from manifests.schema import FINDING_TYPE, METADATA_KEY, REQUIRED_COLUMNS, SCHEMA_VERSION, SPLITS
 from manifests.splits import TEST_FRACTION, SplitConfig, split_column
@@ -55,14 +56,17 @@ class BuildConfig:
 class BuildReport:
     """What was written, in numbers."""
 
+    title: str
+    """Full name of the dataset."""
+
     out: Path
     """The manifest."""
 
     left_out: Path | None
     """List of what was left out; None where nothing was."""
 
-    metadata: Mapping[str, object]
-    """The manifest's metadata."""
+    split_rule: str
+    """How the rows were split, in words."""
 
     splits: Mapping[str, tuple[int, int]]
     """Split -> number of images, number of patients."""
@@ -94,8 +98,9 @@ def build_manifest(config: BuildConfig) -> BuildReport:
     check_out(config.out)
     release = open_release(config, source)
     labels = source.read_labels(release)
-    matched, lines = match(labels, release.listing, config)
+    matched, lines = match(labels, release.listing, config.root, allow_missing=config.allow_missing_images)
     split = split_column(matched["patient_id"], matched[OFFICIAL] if labels.has_official_split else None, config.split)
+    num_without_file = int(matched["has_file"].not_().sum())
     frame = conform(matched.with_columns(split, pl.lit(source.name).alias("dataset")), source)
     exclusions = {rule: int((lines["reason"] == rule).sum()) for rule in left_out.MEANING}
     if frame.is_empty():
@@ -110,6 +115,7 @@ def build_manifest(config: BuildConfig) -> BuildReport:
             "patients": frame["patient_id"].n_unique(),
             "label_rows": len(labels.frame),
             "files": release.listing.num_images,
+            "rows_kept_without_file": num_without_file,
             **labels.counts,
         },
         "exclusions": exclusions,
@@ -128,9 +134,10 @@ def build_manifest(config: BuildConfig) -> BuildReport:
     except OSError as error:
         raise ManifestError(f"--out {config.out}: cannot be written ({error.strerror or error})") from error
     return BuildReport(
+        title=source.title,
         out=config.out,
         left_out=None if lines.is_empty() else list_path,
-        metadata=metadata,
+        split_rule=describe_split(labels, config.split),
         splits=count_splits(frame),
         positives=count_positives(frame, source),
         exclusions=exclusions,
@@ -174,54 +181,6 @@ def open_release(config: BuildConfig, source: Dataset) -> Release:
     return release
 
 
-def match(labels: Labels, listing: Listing, config: BuildConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Match label rows and files by file name.
-
-    Returns:
-        the rows that stay, in their order, `path` being where the file is; and one line a row or file that does not.
-
-    Raises:
-        ManifestError: rows whose file name is in two folders.
-    """
-    files = files_by_key(listing)
-    rows = labels.frame.with_columns(key=file_key(labels.frame["image_id"]))
-    _refuse_ambiguous(files, rows["key"], config.root)
-    rows = rows.join(files, on="key", how="left", maintain_order="left", suffix="_of_file")
-    in_list = pl.col(OFFICIAL).is_not_null() if labels.has_official_split else pl.lit(True)
-    has_file = pl.lit(True) if config.allow_missing_images else pl.col("path_of_file").is_not_null()
-    unmatched = files.join(rows, on="key", how="anti")["path"].sort()
-    lines = pl.concat(
-        [
-            left_out.listed(left_out.IN_NO_OFFICIAL_LIST, rows.filter(~in_list)["image_id"]),
-            left_out.listed(left_out.ROW_WITHOUT_FILE, rows.filter(in_list & ~has_file)["image_id"]),
-            left_out.listed(left_out.FILE_WITHOUT_ROW, paths=unmatched),
-            left_out.listed(
-                left_out.UNREADABLE_NAME, paths=pl.Series("path", sorted(listing.unreadable_names), dtype=pl.String)
-            ),
-        ]
-    )
-    kept = rows.filter(in_list & has_file).with_columns(pl.coalesce("path_of_file", "path").alias("path"))
-    return kept.drop("key", "path_of_file"), lines
-
-
-def files_by_key(listing: Listing) -> pl.DataFrame:
-    """Return `key`, by which rows find their file, and `path`, relative to the root, of every image file."""
-    folders = [f"{folder}/" if folder else "" for folder in listing.images]
-    files = pl.DataFrame(
-        {"folder": folders, "name": list(listing.images.values())},
-        schema={"folder": pl.String, "name": pl.List(pl.String)},
-    ).explode("name")
-    return files.select(key=file_key(files["name"]), path=pl.col("folder") + pl.col("name"))
-
-
-def file_key(names: pl.Series) -> pl.Series:
-    """Return file names with their ending in lower case: archives unpacked on other systems may have ``.PNG``."""
-    if not names.str.contains(r"\.[^.]*[A-Z][^.]*$").any():
-        return names
-    stem_and_ending = pl.DataFrame(names.str.extract_groups(r"^(.*)(\.[^.]*)$").struct.unnest())
-    return stem_and_ending.select(pl.col("1") + pl.col("2").str.to_lowercase()).to_series()
-
-
 def conform(frame: pl.DataFrame, source: Dataset) -> pl.DataFrame:
     """Return `frame` with exactly the columns of the schema, in order; what the release does not tell is null."""
     types = REQUIRED_COLUMNS | dict.fromkeys(source.vocabulary.findings, FINDING_TYPE)
@@ -239,6 +198,18 @@ def write_manifest(path: Path, frame: pl.DataFrame, metadata: Mapping[str, objec
         )
 
 
+def describe_split(labels: Labels, config: SplitConfig) -> str:
+    """Return how the rows were split, in words."""
+    valid, seed = f"{config.valid_fraction:.0%}", f"seed {config.seed}"
+    if labels.has_official_split:
+        return f"official lists; {valid} of the patients of training are in validation ({seed})"
+    train = f"{1 - config.valid_fraction - TEST_FRACTION:.0%}"
+    return (
+        f"NO official lists here, so patients were drawn ({seed}): {train} train, {valid} valid, {TEST_FRACTION:.0%} "
+        "test; results are not comparable with published ones"
+    )
+
+
 def count_splits(frame: pl.DataFrame) -> dict[str, tuple[int, int]]:
     """Return split -> number of images, number of patients."""
     counts = frame.group_by("split").agg(pl.len(), pl.col("patient_id").n_unique())
@@ -252,18 +223,3 @@ def count_positives(frame: pl.DataFrame, source: Dataset) -> dict[str, dict[str,
     counts = frame.group_by("split").agg((pl.col(name) == 1).sum() for name in findings)
     found = {row["split"]: row for row in counts.iter_rows(named=True)}
     return {name: {split: found.get(split, {}).get(name, 0) for split in SPLITS} for name in findings}
-
-
-def _refuse_ambiguous(files: pl.DataFrame, keys: pl.Series, root: Path) -> None:
-    if files["key"].n_unique() == len(files):
-        return
-    twice = files.filter(pl.col("key").is_duplicated() & pl.col("key").is_in(keys.implode()))
-    if twice.is_empty():
-        return
-    paths = twice.group_by("key").agg(pl.col("path").sort()).sort("key")
-    folders = sorted({path.rpartition("/")[0] or "." for path in twice["path"]})
-    raise ManifestError(
-        f"{root}: {len(paths):,} file names are in more than one folder; choose one with --images SUBDIR "
-        f"({' or '.join(folders[:5])})",
-        [", ".join(same) for same in paths["path"]],
-    )
