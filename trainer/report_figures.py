@@ -81,11 +81,12 @@ def grid_svg(panels: Sequence[Panel], *, columns: int, width_in: float, height_i
     import matplotlib as mpl  # costs 0.3 s, and training must not pay for it before its end
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     rows = -(-len(panels) // columns)
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cxr", "font.size": 8, "font.family": "sans-serif"}):
-        figure = Figure(figsize=(columns * width_in, rows * height_in), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.06, h_pad=0.05)  # type: ignore[union-attr]
+        layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05)
+        figure = Figure(figsize=(columns * width_in, rows * height_in), layout=layout)
         figure.patch.set_visible(False)
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis, panel in zip(axes, panels, strict=False):
@@ -93,7 +94,8 @@ def grid_svg(panels: Sequence[Panel], *, columns: int, width_in: float, height_i
         for axis in axes[len(panels) :]:
             axis.set_visible(False)
         text = StringIO()
-        FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(text, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return _as_element(text.getvalue(), label)
 
 
@@ -111,7 +113,8 @@ def _draw(axis: Any, panel: Panel) -> None:
         marker = "o" if np.isfinite(np.asarray(line.y, dtype=float)).sum() == 1 else None
         axis.plot(
             line.x, line.y, color=ROLES[line.role], linewidth=line.width, linestyle="--" if line.dashed else "-",
-            marker=marker, markersize=4, label=line.label or None, solid_joinstyle="round", clip_on=not panel.unit_square,
+            marker=marker, markersize=4, label=line.label or None, solid_joinstyle="round",
+            clip_on=not panel.unit_square,
         )  # fmt: skip
     for x, y, label in panel.points:
         axis.plot([x], [y], "o", color=ROLES["ink"], markersize=4.5)

@@ -20,7 +20,8 @@ STYLE = """
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.55 var(--sans); }
 main { max-width: 66rem; margin: 0 auto; padding: 3.5rem 1.5rem 5rem; }
 h1 { font: 600 2.3rem/1.15 var(--serif); letter-spacing: -.01em; margin: 0 0 .6rem; overflow-wrap: anywhere; }
-h2 { font: 600 1.45rem/1.3 var(--serif); margin: 3.2rem 0 .9rem; padding-top: .9rem; border-top: 1px solid var(--rule); }
+h2 { font: 600 1.45rem/1.3 var(--serif); margin: 3.2rem 0 .9rem; padding-top: .9rem; }
+h2 { border-top: 1px solid var(--rule); }
 h3 { font: 600 1rem/1.4 var(--sans); margin: 1.8rem 0 .5rem; }
 p { max-width: 44rem; margin: .5rem 0 1rem; }
 .lead { font: 1.15rem/1.6 var(--serif); }
@@ -32,7 +33,8 @@ p { max-width: 44rem; margin: .5rem 0 1rem; }
 .card { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: 1rem; overflow-x: auto; }
 .card + .card { margin-top: 1rem; }
 .card svg { display: block; width: 100%; height: auto; margin: 0 auto; }
-.warning { background: var(--warn-paper); color: var(--warn-ink); border-radius: 8px; padding: .7rem 1rem; margin: .8rem 0; }
+.warning { background: var(--warn-paper); color: var(--warn-ink); }
+.warning { border-radius: 8px; padding: .7rem 1rem; margin: .8rem 0; }
 .warning ul { margin: .2rem 0; padding-left: 1.2rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums lining-nums; }
 th, td { padding: .34rem .7rem; text-align: left; border-bottom: 1px solid var(--rule); vertical-align: baseline; }
@@ -45,8 +47,8 @@ td.scale { width: 30%; min-width: 8rem; padding: 0 .7rem; }
 td.scale div { position: relative; height: 1px; background: var(--rule); }
 td.scale i { position: absolute; left: 0; top: -1px; height: 3px; background: var(--first); border-radius: 2px; }
 tr.noise td.scale i { background: var(--muted); opacity: .5; }
-.settings { display: grid; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); gap: 1rem; align-items: start; }
-.settings .card { margin: 0; }
+.settings { columns: 3 18rem; column-gap: 1rem; }
+.settings .card { margin: 0 0 1rem; break-inside: avoid; }
 .settings h3 { margin: 0 0 .4rem; }
 .settings td { padding: .18rem .4rem; font-size: .85rem; overflow-wrap: anywhere; }
 .settings td:first-child { color: var(--muted); padding-left: 0; }

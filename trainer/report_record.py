@@ -55,7 +55,7 @@ def read_record(folder: Path) -> RunRecord:
             f"{folder}: no run: expected {CONFIG_FILE}, {EVENTS_FILE} or {METRICS_FILE} in it; "
             "`cxr-train --out DIR` makes one"
         )
-    metrics = _read_object(folder / METRICS_FILE)
+    metrics = read_object(folder / METRICS_FILE)
     events_file = folder / EVENTS_FILE
     try:
         events = tuple(read_events(events_file)) if events_file.is_file() else ()
@@ -63,13 +63,13 @@ def read_record(folder: Path) -> RunRecord:
         raise ConfigError(f"{events_file}: a line is not JSON ({error}); the file was changed by hand?") from error
     return RunRecord(
         folder=folder,
-        config=_read_object(folder / CONFIG_FILE),
+        config=read_object(folder / CONFIG_FILE),
         events=events,
         evaluations=tuple(metrics.get("evaluations", ())),
     )
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in `path`, or an empty one where there is no file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -152,7 +152,7 @@ def _metrics_table(entry: dict[str, Any]) -> str:
         )
     count = entry["num_findings_in_mean"]
     rows.append(
-        f"<tr class=mean><td>Mean of {count} finding{'s' if count != 1 else ''}, without No Finding</td><td></td><td></td>"
+        f"<tr class=mean><td colspan=3>Mean of {count} finding{'s' if count != 1 else ''}, without No Finding</td>"
         f"<td class=number>{_number(entry['mean_auroc'])}</td><td></td>"
         f"<td class=number>{_number(entry['mean_average_precision'])}</td></tr>"
     )

@@ -1,0 +1,90 @@
+"""`cxr-train evaluate`: AUROC and average precision of a run on a split, and its report."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from trainer.metrics_file import EvaluationEntry
+
+
+def evaluate(
+    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Folder of the run.", show_default=False)],
+    pack: Annotated[
+        Path | None, typer.Option("--pack", metavar="DIR", help="Folder of the pack. Default: the run's.")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", metavar="train|valid|test", help="Which rows.")] = "test",
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", metavar="MANIFEST", help="Score against the labels of this manifest, image by image."),
+    ] = None,
+    checkpoint: Annotated[
+        str, typer.Option("--checkpoint", metavar="best|last|FILE", help="Which state of the run.")
+    ] = "best",
+    loader: Annotated[
+        str | None, typer.Option("--loader", metavar="NAME", help="How batches are read. Default: the run's.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", metavar="N", help="Images a step. Default: the run's.", min=1)
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Where the model runs.")
+    ] = "auto",
+) -> None:
+    """Measure a run's model (its EMA teacher where it has one) on a split; write metrics.json and report.html.
+
+    The table names the positives beside each number; a finding without positives or without negatives is "n/a". Means
+    leave No Finding out. Probabilities are kept in predictions-DATASET-SPLIT.parquet.
+    """
+    from pipeline.console import progress_bar
+    from trainer.evaluate import EvaluateConfig
+    from trainer.evaluate import evaluate as run_evaluation
+
+    config = EvaluateConfig(
+        run=run, pack=pack, split=split, labels=labels, checkpoint=checkpoint, loader=loader, batch_size=batch_size,
+        device=device,
+    )  # fmt: skip
+    with progress_bar("images") as progress:
+        task = progress.add_task("evaluate", total=None)
+        evaluation = run_evaluation(
+            config, on_step=lambda done, total: progress.update(task, completed=done, total=total)
+        )
+    show(evaluation.entry)
+    typer.echo(f"predictions: {run / evaluation.entry.predictions}\nreport: {evaluation.report}")
+
+
+def show(entry: "EvaluationEntry") -> None:
+    """Print the table of one evaluation, what was left out, and the warnings."""
+    from rich.table import Table
+
+    from pipeline.console import err, out
+
+    title = f"{entry.dataset}, split {entry.split}, labels {entry.labels}, checkpoint {entry.checkpoint}"
+    table = Table("finding", title=f"{title}: {entry.num_images:,} images", title_justify="left")
+    for name in ("positives", "negatives", "AUROC", "AP"):
+        table.add_column(name, justify="right")
+    for finding in entry.metrics.findings:
+        table.add_row(
+            finding.finding,
+            f"{finding.positives:,}",
+            f"{finding.negatives:,}",
+            shown(finding.auroc),
+            shown(finding.average_precision),
+        )
+    table.add_section()
+    count = entry.metrics.num_findings_in_mean
+    table.add_row(
+        f"mean of {count}, without No Finding", "", "", shown(entry.metrics.mean_auroc),
+        shown(entry.metrics.mean_average_precision),
+    )  # fmt: skip
+    out.print(table)
+    for reason, number in entry.left_out.items():
+        out.print(f"left out: {number:,} ({reason})", markup=False)
+    for warning in entry.warnings:
+        err.print(f"warning: {warning}", style="yellow", markup=False)
+
+
+def shown(value: float | None) -> str:
+    """Return a metric with four digits, or n/a."""
+    return "n/a" if value is None else f"{value:.4f}"

@@ -1,0 +1,67 @@
+"""metrics.json of a run: one entry for each (dataset, split, labels, checkpoint) that was evaluated."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from manifests.atomic import write_bytes_atomically
+from trainer.metrics import SplitMetrics
+from trainer.report_record import METRICS_FILE, read_object
+
+KEY = ("dataset", "split", "labels", "checkpoint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationEntry:
+    """What metrics.json says of one evaluation."""
+
+    dataset: str
+    """Dataset of the pack."""
+
+    split: str
+    """Split that was evaluated."""
+
+    labels: str
+    """`pack`, or the name of the manifest that the labels came from."""
+
+    checkpoint: str
+    """`best`, `last`, or the name of a checkpoint's file."""
+
+    step: int
+    """Optimiser steps behind the checkpoint."""
+
+    num_images: int
+    """Images that were measured."""
+
+    left_out: dict[str, int]
+    """Reason -> images of the split that were not."""
+
+    predictions: str
+    """Name of the file of predictions beside metrics.json."""
+
+    metrics: SplitMetrics
+    """The numbers."""
+
+    warnings: list[str] = field(default_factory=list)
+    """What a reader of the numbers must know."""
+
+    def as_values(self) -> dict[str, Any]:
+        """Return the entry as JSON holds it, the metrics at its top level."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "metrics"}
+        return values | asdict(self.metrics)
+
+
+def add_evaluation(run_dir: Path, entry: EvaluationEntry) -> None:
+    """Write an entry into metrics.json: in place of an earlier one of the same key, else after the others.
+
+    Raises:
+        ConfigError: the file that is there is not JSON.
+    """
+    path = run_dir / METRICS_FILE
+    content = read_object(path)
+    values = entry.as_values()
+    entries = content.get("evaluations", [])
+    same = [position for position, other in enumerate(entries) if all(other.get(key) == values[key] for key in KEY)]
+    entries[same[0] if same else len(entries) :] = [values, *(entries[same[0] + 1 :] if same else [])]
+    write_bytes_atomically(path, (json.dumps({"evaluations": entries}, indent=2) + "\n").encode())

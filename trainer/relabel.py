@@ -1,0 +1,38 @@
+"""Other labels for the same images: those of experts, clean ones, or those of another labeller."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manifests.errors import ManifestError
+from manifests.findings import FINDINGS
+from manifests.table import ManifestTable
+
+_SEPARATOR = "\x1f"
+"""Between dataset and image_id in a key; in neither of them."""
+
+
+def relabelled(images: ManifestTable, labels: ManifestTable) -> ManifestTable:
+    """Return the rows of `images` with the labels of `labels`, joined by (dataset, image_id).
+
+    Order, splits and patients stay those of `images`. A row that `labels` does not have, and a finding that it does not
+    label, is null: not labelled. Rows of `labels` without an image are not used.
+
+    Raises:
+        ManifestError: the two have no image in common.
+    """
+    row = pc.index_in(_keys(images.table), value_set=_keys(labels.table))
+    if row.null_count == images.num_rows:
+        raise ManifestError(
+            f"no image in common: the pack has {images.num_rows:,} of {images.dataset}, the labels are for "
+            f"{labels.num_rows:,} of {labels.dataset}; expected the same dataset and image_id"
+        )
+    table = images.table.drop_columns([name for name in FINDINGS if name in images.table.column_names])
+    for name in labels.findings:
+        table = table.append_column(name, labels.table.column(name).take(row))
+    return ManifestTable(table=table, metadata=images.metadata)
+
+
+def _keys(table: pa.Table) -> pa.Array:
+    columns = [pc.cast(table.column(name), pa.string()) for name in ("dataset", "image_id")]
+    keys = pc.binary_join_element_wise(*columns, _SEPARATOR)
+    return keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
