@@ -1,7 +1,7 @@
 """The chest of a drawn patient, and how one film of it was taken.
 
-Lengths are fractions of the film's side. x runs from the midline (0) to the viewer's right, which is the patient's left;
-y from the top (0) to the bottom (1).
+Lengths are fractions of the film's side. x runs from the midline (0) to the viewer's right, which is the patient's
+left; y from the top (0) to the bottom (1).
 """
 
 from collections.abc import Collection

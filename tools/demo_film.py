@@ -7,13 +7,14 @@ Arrays are float32 [S, S].
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tools.demo_anatomy import Anatomy, Exposure
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[np.floating[Any]]
 
 LEFT_OF_VIEWER, RIGHT_OF_VIEWER = 0, 1
 """The two sides of a film; the patient's right lung is at the viewer's left."""
@@ -65,7 +66,8 @@ class Canvas:
         field = textures(self.size_px)[kind]
         top, left = self.rng.integers(0, self.size_px, 2)
         piece = field[top : top + self.size_px, left : left + self.size_px]
-        return piece[:: int(self.rng.choice((-1, 1))), :: int(self.rng.choice((-1, 1)))]
+        flipped: FloatArray = piece[:: int(self.rng.choice((-1, 1))), :: int(self.rng.choice((-1, 1)))]
+        return flipped
 
     def _lung(self, sign: float) -> Lung:
         anatomy, u, y = self.anatomy, self.x * np.float32(sign), self.y
@@ -84,20 +86,20 @@ class Canvas:
 
 def soft_step(distance: FloatArray, softness: float) -> FloatArray:
     """Return 0 where the distance is negative, 1 where it is positive, smooth over `softness`."""
-    return (0.5 + 0.5 * np.tanh(distance / (2 * softness))).astype(np.float32, copy=False)
+    return np.asarray(0.5 + 0.5 * np.tanh(distance / (2 * softness)), dtype=np.float32)
 
 
 def blob(x: FloatArray, y: FloatArray, centre: tuple[float, float], radii: tuple[float, float]) -> FloatArray:
     """Return a Gaussian hill of height 1."""
     squared = ((x - centre[0]) / radii[0]) ** 2 + ((y - centre[1]) / radii[1]) ** 2
-    return np.exp(-squared).astype(np.float32, copy=False)
+    return np.asarray(np.exp(-squared), dtype=np.float32)
 
 
 def ball(x: FloatArray, y: FloatArray, centre: tuple[float, float], radii: tuple[float, float]) -> FloatArray:
     """Return the shadow of an ellipsoid with a visible edge: height 1 in the middle, 0 outside."""
     squared = ((x - centre[0]) / radii[0]) ** 2 + ((y - centre[1]) / radii[1]) ** 2
     edge = soft_step((1 - squared) * min(radii), 0.006)
-    return edge * (0.55 + 0.45 * np.sqrt(np.clip(1 - squared, 0, 1)))
+    return np.asarray(edge * (0.55 + 0.45 * np.sqrt(np.clip(1 - squared, 0, 1))))
 
 
 def draw_chest(canvas: Canvas) -> None:
@@ -117,7 +119,7 @@ def develop(canvas: Canvas) -> NDArray[np.uint8]:
     inside = soft_step(canvas.column - left + 0.002, 0.002) * soft_step(1 - right + 0.002 - canvas.column, 0.002)
     inside = inside * soft_step(canvas.row - top + 0.002, 0.002) * soft_step(1 - bottom + 0.002 - canvas.row, 0.002)
     white = np.maximum(white * inside, _marker(canvas))
-    return (np.clip(white * 250 + 3, 0, 255)).astype(np.uint8)
+    return np.asarray(np.clip(white * 250 + 3, 0, 255), dtype=np.uint8)
 
 
 @cache
@@ -133,7 +135,7 @@ def textures(size_px: int) -> dict[str, FloatArray]:
     def field(spectrum: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> NDArray[np.float64]:
         white = np.fft.fft2(rng.standard_normal((2 * size_px, 2 * size_px)))
         noise = np.fft.ifft2(white * spectrum(np.maximum(radius, 0.5))).real
-        return (noise - noise.mean()) / noise.std()
+        return np.asarray((noise - noise.mean()) / noise.std())
 
     lines = -np.abs(field(lambda f: np.exp(-(((f - 19) / 7) ** 2))))
     fields = {

@@ -179,4 +179,4 @@ def _spot(canvas: Canvas, low: float = 0.24, high: float = 0.66) -> tuple[float,
 
 def _rough(canvas: Canvas, kind: str, amount: float) -> FloatArray:
     """Return a factor around 1 that makes an opacity uneven."""
-    return np.maximum(1 + amount * canvas.texture(kind), 0)
+    return np.asarray(np.maximum(1 + amount * canvas.texture(kind), 0))

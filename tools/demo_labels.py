@@ -83,7 +83,7 @@ class Film:
 def prevalence_C(floor: float) -> NDArray[np.float64]:
     """Return the share of images with each finding, [C] in the order of `FINDINGS`."""
     nih_C = np.array([NIH_POSITIVES[name] / NIH_IMAGES for name in FINDINGS])
-    return np.maximum(nih_C, floor)
+    return np.asarray(np.maximum(nih_C, floor))
 
 
 def draw_cohort(*, num_images: int, floor: float, seed: int) -> tuple[list[Film], NDArray[np.bool_]]:
@@ -95,7 +95,7 @@ def draw_cohort(*, num_images: int, floor: float, seed: int) -> tuple[list[Film]
     if num_images < 20:
         raise ConfigError(f"--num-images={num_images}: expected at least 20, for a training and a test list")
     trait_C = prevalence_C(floor) / (SICK * PERSISTENCE)
-    if not 0 <= floor or trait_C.max() > 1:
+    if floor < 0 or trait_C.max() > 1:
         raise ConfigError(f"--floor={floor}: expected a share from 0 to {SICK * PERSISTENCE:.2f}")
     films: list[Film] = []
     present: list[NDArray[np.bool_]] = []
@@ -133,7 +133,7 @@ def with_noise(clean_NC: NDArray[np.bool_], noise: LabelNoise, *, seed: int) -> 
     kept_NC = clean_NC & (rng.random(clean_NC.shape) < noise.sensitivity)
     num_wrong_C = clean_NC.sum(axis=0) * noise.sensitivity * (1 - noise.ppv) / noise.ppv
     rate_C = np.minimum(num_wrong_C / np.maximum((~clean_NC).sum(axis=0), 1), 1.0)
-    return kept_NC | (~clean_NC & (rng.random(clean_NC.shape) < rate_C))
+    return np.asarray(kept_NC | (~clean_NC & (rng.random(clean_NC.shape) < rate_C)))
 
 
 def finding_labels(present_C: NDArray[np.bool_]) -> str:
