@@ -14,10 +14,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 main() {
     local what="${1:-}"
     [[ "$what" == runtime || "$what" == development ]] || stop "usage: tools/setup.sh runtime|development"
+    : >.setup.log
 
     local python version
     python="$(find_python)"
-    version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+    version="$(version_of "$python")"
 
     missing=()
     need "python$version-venv" "$python" -c 'import ensurepip, venv'
@@ -35,7 +36,7 @@ main() {
     fi
     [[ ${#missing[@]} -eq 0 ]] || install_system_packages "${missing[@]}"
 
-    if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    if [[ "$(version_of .venv/bin/python)" != "$version" ]] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
         say "making .venv with $("$python" --version)"
         "$python" -m venv --clear .venv
     fi
@@ -63,17 +64,19 @@ stop() {
     exit 1
 }
 
-# The first interpreter that runs and is new enough: a name on the PATH may be a stand-in that only prints an error.
+# Path of the first interpreter that runs and is new enough, for .venv's own that of the one it was made from.
+# Running it tells more than looking for it: a name on the PATH may be a stand-in that only prints an error.
 find_python() {
     local candidate
-    for candidate in ${PYTHON:-python3.11 python3 python3.12 python3.13 python3.14}; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
-            command -v "$candidate"
+    for candidate in ${PYTHON:-.venv/bin/python python3.11 python3 python3.12 python3.13 python3.14}; do
+        if "$candidate" -c 'import sys; assert sys.version_info >= (3, 11); print(sys._base_executable)' 2>/dev/null; then
             return
         fi
     done
     stop "no Python 3.11 or newer was found${PYTHON:+ under the name $PYTHON}: install one, or name it with make PYTHON=/path/to/python3.11"
 }
+
+version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true; }
 
 # need PACKAGE COMMAND...: the Debian package is missing where the command fails. Asking for the thing itself and not
 # for the package spares machines that have it from elsewhere.
@@ -94,7 +97,7 @@ install_system_packages() {
     say "installing the system packages $*"
     local attempt
     for attempt in 1 2 3; do
-        if apt apt-get update && apt apt-get install --yes --no-install-recommends "$@"; then
+        if apt update && apt install --yes --no-install-recommends "$@"; then
             return
         fi
         say "apt-get failed (attempt $attempt of 3): $(tail -n 1 .setup.log)"
@@ -106,12 +109,16 @@ install_system_packages() {
 
 # Never asks, waits for another apt-get's lock; the output goes to the log.
 apt() {
-    DEBIAN_FRONTEND=noninteractive "$1" -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "${@:2}" </dev/null >>.setup.log 2>&1
+    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" </dev/null >>.setup.log 2>&1
 }
 
-# Errors only on the screen, everything in the log; the pins hold for each install.
+# The pins hold for each install; what pip says goes to the log, its end to the screen where it fails.
 pip() {
-    .venv/bin/python -m pip -qq --log .setup.log --disable-pip-version-check --no-input "$1" --constraint constraints.txt "${@:2}"
+    if ! .venv/bin/python -m pip --disable-pip-version-check --no-input "$1" --progress-bar off \
+        --constraint constraints.txt "${@:2}" >>.setup.log 2>&1; then
+        tail -n 20 .setup.log >&2
+        stop "pip $* failed; all of its output is in .setup.log"
+    fi
 }
 
 main "$@"
