@@ -27,6 +27,8 @@ SCHEMA_VERSION = 1
 NUM_KEPT = 2
 """Newest step checkpoints that stay: one to go on from, one more should the newest turn out to be unreadable."""
 
+_DISK_TROUBLE = re.compile(r"PytorchStreamWriter|unexpected pos|iostream error")
+
 _NAME = re.compile(r"step-(\d{8,})\.pt")
 
 Checkpoint = dict[str, Any]
@@ -87,8 +89,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         with atomic_path(path) as temporary:
             torch.save({"format": FORMAT, "schema_version": SCHEMA_VERSION} | checkpoint, temporary)
     except (OSError, RuntimeError) as error:
-        # torch reports a full disk as a RuntimeError of its zip writer; any other RuntimeError is not the disk's.
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
+        # torch's zip writer reports a full disk as a RuntimeError; any other one is a fault of ours.
+        if not isinstance(error, OSError) and not _DISK_TROUBLE.search(str(error)):
             raise
         run = path.parent.parent
         raise ConfigError(
@@ -115,8 +117,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ConfigError(f"{path}: not a checkpoint of cxr-train; expected one from a run's checkpoints/ folder")
     if content.get("schema_version") != SCHEMA_VERSION:
         raise ConfigError(
-            f"{path}: checkpoint of schema version {content.get('schema_version')}, this program reads {SCHEMA_VERSION}; "
-            f"use the version of cxr-nvum that wrote it"
+            f"{path}: checkpoint of schema version {content.get('schema_version')}, this program reads "
+            f"{SCHEMA_VERSION}; use the version of cxr-nvum that wrote it"
         )
     return content
 

@@ -71,7 +71,7 @@ class StepConfig:
     """Largest norm of the gradient over all weights; a larger one is scaled down to it; 0: no limit."""
 
     on_nonfinite: Literal["stop", "skip"] = "stop"
-    """What a loss that is not finite does: `stop` the run with an error; `skip` the step (waits for the device in each)."""
+    """What a loss that is not finite does: `stop` the run, or `skip` the step (each then waits for the device)."""
 
     def __post_init__(self) -> None:
         refuse_unless(isfinite(self.clip_norm) and self.clip_norm >= 0, "step.clip_norm", self.clip_norm, "0 or more")
@@ -149,8 +149,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.schedule.warmup_epochs >= self.run.epochs:
             raise ConfigError(
-                f"schedule.warmup_epochs={self.schedule.warmup_epochs:g}: the warm-up must end before the run does, which "
-                f"has run.epochs={self.run.epochs}; lower it or train for more epochs"
+                f"schedule.warmup_epochs={self.schedule.warmup_epochs:g}: the warm-up must end before the run does, "
+                f"which has run.epochs={self.run.epochs}; lower it or train for more epochs"
             )
 
     @property

@@ -82,8 +82,8 @@ def open_training_data(folder: Path, *, space_name: str, prior_form: PriorForm) 
             f"{folder}: no row of the split train is in the label space {space.name}{left_out}; "
             "pack a manifest that has training rows, or choose another --label-space"
         )
-    labelled_C = train.mask_NC[train.sample_index_n].any(axis=0)
-    missing = [name for name, labelled in zip(space.findings, labelled_C, strict=True) if not labelled]
+    labelled_C = np.asarray(train.mask_NC[train.sample_index_n].any(axis=0))
+    missing = [space.findings[column] for column in np.flatnonzero(~labelled_C)]
     if missing:
         raise ConfigError(
             f"{folder}: no training row is labelled for {', '.join(missing)}, outputs of the label space {space.name}; "
@@ -101,7 +101,7 @@ def open_training_data(folder: Path, *, space_name: str, prior_form: PriorForm) 
 def selection_hash(selection: Selection) -> str:
     """Return the sha256 over a selection's rows, targets and masks: another label policy is another selection."""
     index_n = selection.sample_index_n
-    digest = hashlib.sha256(np.ascontiguousarray(index_n, dtype="<i8"))
-    digest.update(np.ascontiguousarray(selection.targets_NC[index_n], dtype="<f4"))
-    digest.update(np.ascontiguousarray(selection.mask_NC[index_n], dtype=np.uint8))
+    digest = hashlib.sha256(index_n.astype("<i8").tobytes())
+    digest.update(selection.targets_NC[index_n].astype("<f4").tobytes())
+    digest.update(selection.mask_NC[index_n].astype(np.uint8).tobytes())
     return digest.hexdigest()

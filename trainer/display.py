@@ -1,10 +1,18 @@
-"""What a person sees while a run trains: a bar a epoch on a terminal, a line a epoch everywhere; a view of the events."""
+"""What a person sees while a run trains: on a terminal a bar an epoch, everywhere a line an epoch; a view of events."""
 
 import logging
 from types import TracebackType
 from typing import Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from pipeline.console import err
 from trainer.stopwatch import Pace
@@ -47,9 +55,7 @@ class Display:
             figures = f"loss {loss:.4f}, {_shown(pace)}"
             self._progress.update(self._task, figures=figures)
 
-    def end_epoch(
-        self, epoch: int, *, loss: float, valid_mean_auroc: float | None, is_best: bool, pace: Pace
-    ) -> None:
+    def end_epoch(self, epoch: int, *, loss: float, valid_mean_auroc: float | None, is_best: bool, pace: Pace) -> None:
         """Print the epoch's line."""
         auroc = "n/a" if valid_mean_auroc is None else f"{valid_mean_auroc:.4f}"
         best = " (best)" if is_best and valid_mean_auroc is not None else ""
@@ -67,7 +73,9 @@ class Display:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._progress.stop()
 
     def _name(self, epoch: int) -> str:

@@ -1,5 +1,6 @@
 """From what a command line asks for to a run that trained: settle, open, build, run, close."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,8 +106,8 @@ def resume(given: Values, *, out: Path | None = None) -> Outcome:
             before, now = resumed.checkpoint["num_threads"], torch.get_num_threads()
             if before != now:
                 warnings.append(
-                    f"run.num_threads={now}, the checkpoint was written with {before}: on the CPU the results go on with "
-                    "other bits than those of an undisturbed run"
+                    f"run.num_threads={now}, the checkpoint was written with {before}: on the CPU the results go on "
+                    "with other bits than those of an undisturbed run"
                 )
         cut_history(run, resumed)
         return _run(run, parts, resumed_from=None if resumed is None else resumed.path, warnings=warnings)
@@ -151,7 +152,7 @@ def _opened(stack: ExitStack, config: TrainConfig, data: TrainingData, *, load_w
     )
 
 
-def _run(run: RunFolder, parts: _Parts, *, resumed_from: Path | None = None, warnings: list[str] | None = None) -> Outcome:
+def _run(run: RunFolder, parts: _Parts, *, resumed_from: Path | None = None, warnings: Sequence[str] = ()) -> Outcome:
     """Run the loop with history, display and signals, which close whatever happens."""
     config, state = parts.config, parts.state
     with (
@@ -189,7 +190,7 @@ def _run(run: RunFolder, parts: _Parts, *, resumed_from: Path | None = None, war
             display=display,
             identities=_identities(config, parts.data),
         )
-        for message in warnings or ():
+        for message in warnings:
             loop.warn(message)
         finished = loop.run_to_end()
         return Outcome(run=run.folder, finished=finished, exit_code=0 if finished else stop.exit_code)

@@ -7,9 +7,9 @@ from time import monotonic
 
 import torch
 
-from pipeline.augment import prepare_images
 from pipeline.loaders import Loader
 from pipeline.order import epoch_order
+from pipeline.prepare import prepare_images
 from trainer.checkpoint import Checkpoint, Identities, identities_as_values, write_checkpoint
 from trainer.config import TrainConfig
 from trainer.data import TrainingData
@@ -29,7 +29,7 @@ DATA_WAIT_LIMIT = 0.1
 """Share of an epoch's time spent waiting for data from which the run says so, once."""
 
 
-class Stopped(Exception):  # noqa: N818 (not an error: the way out of wherever a request to stop was noticed)
+class Stopped(Exception):
     """A request to stop was noticed where the state can be written."""
 
 
@@ -90,7 +90,11 @@ class TrainingLoop:
             return False
         best = self.state.best
         self.log.write(
-            "end", epoch=cursor.epoch, step=cursor.step, best_epoch=best.epoch, best_valid_mean_auroc=best.valid_mean_auroc
+            "end",
+            epoch=cursor.epoch,
+            step=cursor.step,
+            best_epoch=best.epoch,
+            best_valid_mean_auroc=best.valid_mean_auroc,
         )
         self.log.sync()
         return True

@@ -88,7 +88,7 @@ def parse_assignment(assignment: str) -> Values:
 
 
 def _parse_value(text: str) -> object:
-    """Return the TOML value `text`; what is not TOML is a bare word, so that ``--set loss.name=bce`` needs no quotes."""
+    """Return the TOML value `text`; what is not TOML is a bare word: ``--set loss.name=bce`` needs no quotes."""
     try:
         parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:

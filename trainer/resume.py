@@ -27,8 +27,10 @@ FREE_KEYS = frozenset(
         "step.on_nonfinite",
     }
 )
-"""What may be set anew when a run goes on: where and how it computes and what it writes, not what it computes. (The pack
-may have moved; its identity must be the same.)"""
+"""What may be set anew when a run goes on: where and how it computes and what it writes, not what it computes.
+
+The pack may have moved; its identity must be the same.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The global random generators: seeded once, carried by checkpoints.
 
-Order, augmentation and memory mixup do not use them (they are pure functions of the seed); initial weights and dropout do.
+Initial weights and dropout use them; order, augmentation and memory mixup are pure functions of the seed and do not.
 """
 
 import random
@@ -18,7 +18,7 @@ def seed_generators(seed: int) -> None:
 
 
 def generator_state() -> dict[str, Any]:
-    """Return the state of every generator as tensors and plain values, so that a checkpoint loads without pickled code."""
+    """Return the state of every generator as tensors and plain values, which load without running pickled code."""
     name, keys, position, has_gauss, cached_gaussian = np.random.get_state()
     version, internal, gauss_next = random.getstate()
     return {

@@ -60,10 +60,8 @@ class RunFolder:
         """Tell whether the run came to its end."""
         if not self.events_file.is_file():
             return False
-        last = None
-        for last in read_events(self.events_file):
-            pass
-        return last is not None and last["event"] == "end"
+        events = list(read_events(self.events_file))
+        return bool(events) and events[-1]["event"] == "end"
 
     @classmethod
     def create(cls, folder: Path, config: TrainConfig) -> "RunFolder":
@@ -145,7 +143,9 @@ def only_unfinished(workspace: Workspace) -> RunFolder:
     runs = [RunFolder(folder=folder) for folder in folders if not folder.name.startswith(".")]
     unfinished = [run for run in runs if run.config_file.is_file() and not run.is_finished]
     if not unfinished:
-        raise ConfigError(f"--resume: no unfinished run in {workspace.runs}; name one with --out, or start without --resume")
+        raise ConfigError(
+            f"--resume: no unfinished run in {workspace.runs}; name one with --out, or start without --resume"
+        )
     if len(unfinished) > 1:
         names = "\n".join(f"  {run.folder}" for run in unfinished)
         raise ConfigError(f"--resume: {len(unfinished)} unfinished runs; choose one with --out:\n{names}")

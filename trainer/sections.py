@@ -87,7 +87,7 @@ def _convert(value: object, expected: Any) -> object:
             raise TypeError(f"one of {', '.join(map(str, choices))}{near}")
         return value
     if origin is tuple:
-        return _convert_tuple(value, get_args(expected))
+        return _convert_tuple(value, expected)
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if expected in _NAMES and isinstance(value, expected) and (expected is bool or not isinstance(value, bool)):
@@ -107,16 +107,17 @@ def _convert_optional(value: object, expected: Any) -> object:
     raise TypeError(_described(expected))
 
 
-def _convert_tuple(value: object, items: tuple[Any, ...]) -> tuple[object, ...]:
+def _convert_tuple(value: object, expected: Any) -> tuple[object, ...]:
+    items = get_args(expected)
     if not isinstance(value, list | tuple):
-        raise TypeError(_described(tuple[items]))
+        raise TypeError(_described(expected))
     kinds = [items[0]] * len(value) if items[-1:] == (...,) else list(items)
     if len(kinds) != len(value):
-        raise TypeError(_described(tuple[items]))
+        raise TypeError(_described(expected))
     try:
         return tuple(_convert(item, kind) for item, kind in zip(value, kinds, strict=True))
     except TypeError as error:
-        raise TypeError(_described(tuple[items])) from error
+        raise TypeError(_described(expected)) from error
 
 
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}

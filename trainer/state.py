@@ -1,7 +1,6 @@
 """All that changes while a run trains, and its way into a checkpoint and back."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
@@ -92,7 +91,7 @@ class TrainState:
         }
 
     def checkpoint(self) -> Checkpoint:
-        """Return everything that the run needs to go on; tensors are shared with the state, so write it before a step."""
+        """Return everything that the run needs to go on; shares tensors with the state, so write it before a step."""
         return self.weights() | {
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),

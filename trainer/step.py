@@ -11,8 +11,9 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from manifests.errors import ConfigError
-from pipeline.augment import augment_params, prepare_images
+from pipeline.augment import augment_params
 from pipeline.loaders import LoadedStep
+from pipeline.prepare import prepare_images
 from trainer.config import TrainConfig
 from trainer.data import TrainingData
 from trainer.losses import LossParts, bce_loss
@@ -25,7 +26,7 @@ from trainer.state import TrainState
 
 
 class TrainStep:
-    """Takes a batch and moves the state; on a GPU nothing in it waits for the device unless `step.on_nonfinite=skip`."""
+    """Takes a batch and moves the state; on a GPU it never waits for the device, unless `step.on_nonfinite=skip`."""
 
     def __init__(self, config: TrainConfig, data: TrainingData, state: TrainState, *, steps_per_epoch: int) -> None:
         self.config = config
@@ -57,7 +58,7 @@ class TrainStep:
             no sample in it.
 
         Raises:
-            ConfigError: the loss is not finite and `step.on_nonfinite=stop` (on a GPU the reader of the sums finds out).
+            ConfigError: the loss is not finite and `step.on_nonfinite=stop`; on a GPU, who reads the sums finds out.
         """
         set_learning_rate(self.state.optimiser, self.next_lr)
         parts = self._forward_backward(loaded, sample_index_B) if len(sample_index_B) else None
@@ -132,7 +133,7 @@ class TrainStep:
 def nonfinite_loss(*, epoch: int, step: int) -> ConfigError:
     """Return the error that stops a run whose loss is not a finite number."""
     return ConfigError(
-        f"epoch {epoch}, step {step}: the loss is not a finite number, so the run stops; its checkpoints are from before. "
-        "Lower optim.lr, set step.clip_norm=1, use step.precision=fp32, or go on over such steps with "
+        f"epoch {epoch}, step {step}: the loss is not a finite number, so the run stops; its checkpoints are from "
+        "before. Lower optim.lr, set step.clip_norm=1, use step.precision=fp32, or go on over such steps with "
         "--set step.on_nonfinite=skip"
     )

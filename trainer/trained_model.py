@@ -10,7 +10,7 @@ from torch import nn
 
 from manifests.errors import ConfigError
 from manifests.label_spaces import LabelSpace, label_space
-from pipeline.augment import prepare_images
+from pipeline.prepare import prepare_images
 from trainer.checkpoint import read_checkpoint
 from trainer.config import TrainConfig
 from trainer.models.registry import build_model

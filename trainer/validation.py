@@ -36,6 +36,4 @@ def validate(
     sample_index_n, probs_nC = infer(module, loader, prepare, autocast=autocast, on_step=on_step)
     targets_nC, mask_nC = selection.targets_NC[sample_index_n], selection.mask_NC[sample_index_n]
     metrics = measure(probs_nC, targets_nC, mask_nC, selection.space.findings)
-    return Validation(
-        mean_auroc=metrics.mean_auroc, auroc={entry.finding: entry.auroc for entry in metrics.findings}
-    )
+    return Validation(mean_auroc=metrics.mean_auroc, auroc={entry.finding: entry.auroc for entry in metrics.findings})

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from click.core import ParameterSource
 
 from manifests.errors import ConfigError
 from pipeline.console import out as console
@@ -33,7 +32,8 @@ Examples:
 def train(
     context: typer.Context,
     loader: Annotated[
-        str | None, typer.Option("--loader", metavar="NAME", help="How batches are read. Default: raw.", show_default=False)
+        str | None,
+        typer.Option("--loader", metavar="NAME", help="How batches are read. Default: raw.", show_default=False),
     ] = None,
     pack: Annotated[
         Path | None,
@@ -96,13 +96,11 @@ def train(
 
 def _refuse_options_before(context: typer.Context) -> None:
     """Refuse options of training in front of a subcommand, which would be ignored."""
-    named = {
-        parameter.opts[0]
-        for parameter in context.command.params
-        if context.get_parameter_source(parameter.name or "") == ParameterSource.COMMANDLINE
-    }
+    # Every default is empty, so an option that was given is one with a value.
+    params = context.command.params
+    named = sorted(parameter.opts[0] for parameter in params if context.params.get(parameter.name or ""))
     if named:
         raise ConfigError(
-            f"{', '.join(sorted(named))} before {context.invoked_subcommand}: options of training; "
+            f"{', '.join(named)} before {context.invoked_subcommand}: options of training; "
             f"those of {context.invoked_subcommand} come after its name"
         )

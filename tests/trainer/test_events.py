@@ -1,0 +1,66 @@
+"""The history of a run: whole lines, cut back where a resumed run begins again."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.events import EventLog, cut_back, read_events
+
+
+def test_what_was_written_is_read_back_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with EventLog(path) as log:
+        log.write("train", step=1, loss=0.1 + 0.2)
+        log.write("epoch", valid_auroc={"Mass": None, "Hernia": 0.5})
+    assert list(read_events(path)) == [
+        {"event": "train", "step": 1, "loss": 0.1 + 0.2},
+        {"event": "epoch", "valid_auroc": {"Mass": None, "Hernia": 0.5}},
+    ]
+
+
+def test_numbers_that_are_not_finite_become_null_so_that_every_line_is_json(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with EventLog(path) as log:
+        log.write("train", loss=float("nan"), pace=[float("inf"), 1.0], auroc={"Mass": -float("inf")})
+    (line,) = path.read_text().splitlines()
+    assert json.loads(line, parse_constant=lambda name: name) == {
+        "event": "train",
+        "loss": None,
+        "pace": [None, 1.0],
+        "auroc": {"Mass": None},
+    }
+
+
+def test_a_second_log_appends(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    for step in range(2):
+        with EventLog(path) as log:
+            log.write("train", step=step)
+            assert log.sync() == path.stat().st_size
+    assert [event["step"] for event in read_events(path)] == [0, 1]
+
+
+def test_a_last_line_cut_short_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"event": "start"}\n{"event": "tra')
+    assert list(read_events(path)) == [{"event": "start"}]
+
+
+@given(num_kept=st.integers(0, 6), num_lost=st.integers(0, 6), torn=st.booleans())
+def test_cutting_back_keeps_every_line_in_one_of_the_two_files(
+    tmp_path_factory: pytest.TempPathFactory, num_kept: int, num_lost: int, torn: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("cut")
+    path, lost = folder / "events.jsonl", folder / "events.lost.jsonl"
+    kept_lines = "".join(f'{{"event": "train", "step": {step}}}\n' for step in range(num_kept))
+    lost_lines = "".join(f'{{"event": "train", "step": {step}}}\n' for step in range(num_kept, num_kept + num_lost))
+    tail = lost_lines + ('{"event": "tr' if torn else "")
+    lost.write_text('{"event": "earlier"}\n')
+    path.write_text(kept_lines + tail)
+    assert cut_back(path, lost, num_bytes=len(kept_lines)) == len(tail)
+    assert path.read_text() == kept_lines
+    assert lost.read_text() == '{"event": "earlier"}\n' + tail + ("\n" if torn else "")
+    assert cut_back(path, lost, num_bytes=len(kept_lines)) == 0
