@@ -102,6 +102,8 @@ def build_manifest(config: BuildConfig) -> BuildReport:
     split = split_column(matched["patient_id"], matched[OFFICIAL] if labels.has_official_split else None, config.split)
     num_without_file = int(matched["has_file"].not_().sum())
     frame = conform(matched.with_columns(split, pl.lit(source.name).alias("dataset")), source)
+    if num_without_file:
+        release.notes.append(f"{num_without_file:,} of the rows have no file: they serve statistics, not packs")
     exclusions = {rule: int((lines["reason"] == rule).sum()) for rule in left_out.MEANING}
     if frame.is_empty():
         counts = [f"{left_out.MEANING[rule]}: {count:,}" for rule, count in exclusions.items() if count]

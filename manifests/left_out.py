@@ -19,8 +19,6 @@ MEANING = {
 }
 """Rule -> what it counts, in the order of the summary; the rule is the key in the manifest's metadata."""
 
-SCHEMA = {"reason": pl.String, "image_id": pl.String, "path": pl.String}
-
 
 def left_out_path(manifest: Path) -> Path:
     """Return where the list of what was left out lies: beside the manifest."""
@@ -33,7 +31,7 @@ def listed(reason: str, image_ids: pl.Series | None = None, paths: pl.Series | N
     frame = pl.DataFrame({name: values for name, values in columns.items() if values is not None})
     return frame.select(
         pl.lit(reason).alias("reason"),
-        *(pl.col(name) if name in frame.columns else pl.lit("").alias(name) for name in columns),
+        *(pl.col(name) if name in frame.columns else pl.lit(None, pl.String).alias(name) for name in columns),
     )
 
 

@@ -45,10 +45,11 @@ class Rows:
                 self._problems.append((line, f"{column} {value!r} again (first on line {first:,})"))
 
     def whole_number(self, column: str, *, at_least: int) -> pl.Series:
-        """Return `column` as Int64; what is no whole number of `at_least` or more is refused, blank cells are null."""
-        number = pl.col(column).cast(pl.Int64, strict=False)
+        """Return `column` as Int32; what is no whole number from `at_least` up is refused, blank cells are null."""
+        number = pl.col(column).cast(pl.Int32, strict=False)
         bad = pl.col(column).is_not_null() & (number.is_null() | (number < at_least))
-        self.refuse(bad, f"{column} {{!r}}: expected a whole number of {at_least} or more", column)
+        expected = f"expected a whole number from {at_least} to {2**31 - 1}"
+        self.refuse(bad, f"{column} {{!r}}: {expected}", column)
         return self.frame.select(number).to_series()
 
     def parse(self, column: str, parser: Callable[[str], Any], dtype: pl.DataType | type[pl.DataType]) -> pl.Series:

@@ -32,8 +32,10 @@ def build_manifest(
     from manifests.build import build_manifest as build
     from manifests.splits import SplitConfig
     from manifests.workspace import Workspace
+    from pipeline.console import err
 
     workspace = Workspace.current()
+    workspace.roots()  # so that an unreadable roots.json is an error before the work, not after it
     report = build(
         BuildConfig(
             dataset=dataset,
@@ -44,8 +46,13 @@ def build_manifest(
             split=SplitConfig(seed=seed, valid_fraction=valid_fraction),
         )
     )
-    workspace.remember_root(dataset, root)
     show(report)
+    try:
+        workspace.remember_root(dataset, root)
+    except OSError as error:
+        err.print(
+            f"warning: {workspace.roots_file}: cannot be written ({error.strerror}); give --root to `cxr-prep pack`"
+        )
 
 
 def show(report: "BuildReport") -> None:

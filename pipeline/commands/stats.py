@@ -36,12 +36,16 @@ def stats(
 
 def show(found: dict[str, Any]) -> None:
     """Print what `manifests.stats.manifest_stats` found, as tables."""
+    from rich.console import Console
+
     from manifests.left_out import MEANING
     from pipeline.console import out
 
+    # A wide table runs over the edge of a narrow terminal, whole, where the shared console would cut its cells.
+    wide = Console(file=out.file, width=max(out.width, WIDTH), highlight=False, soft_wrap=True)
     out.print(f"{found['dataset']}: {found['manifest']}", markup=False)
     for table in (splits_table, findings_table, co_occurrence_table, label_spaces_table, priors_table):
-        out.print(table(found), width=max(out.width, WIDTH))  # a wide table runs over a narrow terminal, whole
+        wide.print(table(found))
     left_out = [f"{count:,} {MEANING.get(rule, rule)}" for rule, count in found["exclusions"].items() if count]
     out.print("left out when the manifest was built: " + (", ".join(left_out) or "nothing"), markup=False)
 
@@ -120,7 +124,7 @@ def priors_table(found: dict[str, Any]) -> "Table":
 def _table(title: str, *columns: str) -> "Table":
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", pad_edge=False)
+    table = Table(title=title, title_justify="left")
     for position, column in enumerate(columns):
         table.add_column(column, justify="right" if position else "left", no_wrap=True)
     return table
