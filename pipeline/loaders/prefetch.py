@@ -44,8 +44,10 @@ class Prefetcher(Generic[Item, Result]):
     def __next__(self) -> Result:
         with self._ready:
             while self._num_given not in self._results:
-                if self._closed or (self._exhausted and self._num_given == self._num_taken):
+                if self._exhausted and self._num_given == self._num_taken:
                     raise StopIteration
+                if self._closed:
+                    raise RuntimeError("the loader was closed in the middle of a pass")
                 self._ready.wait()
             result = self._results.pop(self._num_given)
             self._num_given += 1

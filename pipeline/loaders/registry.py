@@ -64,8 +64,8 @@ def backend_named(name: str) -> Backend:
     working = [known for known, backend in BACKENDS.items() if backend.target is not None]
     if name not in BACKENDS:
         guesses = difflib.get_close_matches(name, BACKENDS, n=1)
-        hint = f"; did you mean `{guesses[0]}`?" if guesses else ""
-        raise ConfigError(f"loader: backend = {name!r} is unknown{hint} Known: {', '.join(BACKENDS)}")
+        hint = f"did you mean {guesses[0]!r}? " if guesses else ""
+        raise ConfigError(f"loader: backend = {name!r} is unknown; {hint}expected one of: {', '.join(working)}")
     if BACKENDS[name].target is None:
         raise MissingBackendError(
             f"loader: backend = {name!r} is not in this version yet; these are: {', '.join(working)} "
@@ -102,12 +102,15 @@ def open_loader(
         )
     if not 0 <= rank < world_size:
         raise ConfigError(f"loader: rank {rank} of world_size {world_size}, expected 0 <= rank < world_size")
+    device = torch.device(device)
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"loader: device = {str(device)!r}, expected cpu or cuda")
     feed = Feed(
         config=config,
         pack=pack,
         sample_index_n=_checked(sample_index_n, pack),
         seed=seed,
-        device=torch.device(device),
+        device=device,
         rank=rank,
         world_size=world_size,
     )

@@ -11,6 +11,7 @@ then sees one array [rows, S * S], and a `np.take` of a whole batch leaves the G
 """
 
 import ctypes
+import errno
 import math
 import mmap
 import os
@@ -59,9 +60,10 @@ class ShardMap:
         self._skew = np.array(first_row, np.int64) - self._first_index  # row number = sample_index + skew of its shard
         try:
             self._map(first_row)
-        except BaseException:
+        except OSError as error:
             self.close()
-            raise
+            hint = "raise the limit (`ulimit -n`)" if error.errno == errno.EMFILE else repair(pack)
+            raise PackError(f"{pack.folder}: its shards cannot be mapped ({error}); {hint}") from error
 
     def gather(self, sample_index_B: npt.NDArray[np.int64], images_BR: npt.NDArray[np.uint8]) -> None:
         """Copy the pixels of each sample into a row of `images_BR` (uint8 [B, S * S], contiguous), off the GIL.
