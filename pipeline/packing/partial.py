@@ -104,7 +104,7 @@ class PartialPack:
         """Write the plan down, or compare it with what was written; clear away half-written files."""
         if self.plan_file.exists():
             compare_plans(self.folder, self.plan_file.read_bytes(), plan)
-        for folder in (self.pack, self.finished):
+        for folder in (self.folder, self.pack, self.finished):
             folder.mkdir(exist_ok=True)
             for leftover in folder.glob(f".*{PARTIAL_SUFFIX}"):
                 leftover.unlink(missing_ok=True)

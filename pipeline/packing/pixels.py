@@ -19,6 +19,7 @@ guessed at, and nothing is allocated before the size in the header was accepted.
 """
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -101,16 +102,16 @@ def _read_file(path: Path) -> bytes:
     """Return the bytes of a file whose beginning promises an image of acceptable size."""
     try:
         with path.open("rb") as file:
+            num_bytes = os.fstat(file.fileno()).st_size
+            if num_bytes > MAX_FILE_BYTES:
+                raise Rejection(Reason.TOO_LARGE, f"{num_bytes:,} bytes")
             head = file.read(HEAD_BYTES)
             check_head(head)
-            content = head + file.read(MAX_FILE_BYTES)
+            return head + file.read()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise Rejection(Reason.MISSING_FILE, "no such file") from error
     except OSError as error:
         raise Rejection(Reason.UNREADABLE_FILE, error.strerror or type(error).__name__) from error
-    if len(content) > MAX_FILE_BYTES:
-        raise Rejection(Reason.TOO_LARGE, f"more than {MAX_FILE_BYTES:,} bytes")
-    return content
 
 
 def _decode_png(content: bytes) -> Image.Image:

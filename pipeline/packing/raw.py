@@ -60,7 +60,7 @@ class RawWriter:
         pixels_SS = self.zeros_SS if pixels_SS is None else pixels_SS
         assert pixels_SS.shape == self.zeros_SS.shape
         assert pixels_SS.dtype == np.uint8
-        self.sink.write(np.ascontiguousarray(pixels_SS).data)
+        self.sink.write(np.ascontiguousarray(pixels_SS).reshape(-1).data)
         self.num_missing -= 1
 
     def close(self) -> None:

@@ -84,7 +84,8 @@ class WorkerPool:
             RuntimeError: a fault of ours, with the traceback of the process.
         """
         waiting = list(reversed(tasks))
-        idle, busy = list(self.workers), dict[Connection[object, object], tuple[Worker, ShardTask]]()
+        idle = list(self.workers)
+        busy: dict[Connection[object, object], tuple[Worker, ShardTask]] = {}
         while waiting or busy:
             while waiting and idle:
                 worker, task = idle.pop(), waiting.pop()

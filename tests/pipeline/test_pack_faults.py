@@ -1,0 +1,191 @@
+"""Packing is interrupted at every single write, by a full disk, by Ctrl-C and by SIGKILL: nothing half is left under a
+final name, and `--resume` gives the bytes of an undisturbed pack.
+"""
+
+import errno
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import pytest
+
+from pipeline.errors import PackError
+from pipeline.packing import raw
+from pipeline.packing.config import PackConfig
+from pipeline.packing.packer import PackSummary, pack_manifest
+from pipeline.packing.partial import PartialPack
+from tests.factories import image_names, make_manifest, make_release
+
+NUM_IMAGES = 5
+SAMPLES_PER_SHARD = 2
+SIZE_PX = 4
+
+
+class Faults:
+    """Counts everything that changes the disk and strikes at operation number `at`, a write half done."""
+
+    def __init__(self, at: int, strike: Callable[[], None]) -> None:
+        self.at = at
+        self.strike = strike
+        self.count = 0
+
+    def operation(self) -> None:
+        self.count += 1
+        if self.count - 1 == self.at:
+            self.strike()
+
+    def before(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def faulty(*args: Any, **kwargs: Any) -> Any:
+            self.operation()
+            return function(*args, **kwargs)
+
+        return faulty
+
+    def open(self, path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if "w" in mode:
+            self.operation()
+        file = open(path, mode, *args, **kwargs)  # noqa: PTH123, SIM115 - Path.open is what is replaced
+        return FaultyFile(file, self) if "w" in mode else file
+
+    @contextmanager
+    def injected(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Path, "open", lambda path, *args, **kwargs: self.open(path, *args, **kwargs))
+            for name in ("replace", "fsync", "mkdir"):
+                patch.setattr(os, name, self.before(getattr(os, name)))
+            yield
+
+
+class FaultyFile:
+    """A file opened for writing that counts its writes; what is written first reaches the disk."""
+
+    def __init__(self, file: IO[bytes], faults: Faults) -> None:
+        self.file = file
+        self.faults = faults
+
+    def write(self, content: bytes) -> int:
+        self.file.write(content[: len(content) // 2])
+        self.file.flush()
+        self.faults.operation()
+        self.file.write(content[len(content) // 2 :])
+        return len(content)
+
+    def __enter__(self) -> "FaultyFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.file.close()
+
+
+def disk_full() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
+def sigkill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def pack_into(folder: Path, release: Path, resume: bool = False) -> PackSummary:
+    config = PackConfig(size_px=SIZE_PX, resume=resume)
+    return pack_manifest(release.parent / "nih.parquet", root=release, out=folder / "pack", config=config)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw, "MIN_SHARD_SAMPLES", SAMPLES_PER_SHARD)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # power cuts are not tested; it takes 5 ms a call
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five images in three shards, one of them corrupt; the manifest lies beside it."""
+    folder = tmp_path_factory.mktemp("faults")
+    root = make_release(folder, num_images=NUM_IMAGES, size_px=SIZE_PX)
+    (root / "images" / image_names(NUM_IMAGES)[3]).write_bytes(b"not a film")
+    make_manifest(folder, num_images=NUM_IMAGES)
+    return root
+
+
+@pytest.fixture
+def undisturbed(release: Path, tmp_path: Path) -> dict[str, bytes]:
+    """Name -> bytes of the files of a pack that nothing interrupted."""
+    summary = pack_into(tmp_path / "undisturbed", release)
+    assert [shard.num_samples for shard in summary.pack.shards] == [2, 2, 1]
+    return contents(summary.pack.folder)
+
+
+def check_left_over(folder: Path, undisturbed: dict[str, bytes]) -> int:
+    """Check that an interrupted pack holds only whole files under final names; return how many shards are noted."""
+    partial = PartialPack.of(folder / "pack")
+    for path in partial.pack.glob("[!.]*") if partial.pack.is_dir() else []:
+        assert path.read_bytes() == undisturbed[path.name]
+    return len(list(partial.finished.glob("[!.]*"))) if partial.finished.is_dir() else 0
+
+
+def resume_and_compare(folder: Path, release: Path, num_finished: int, undisturbed: dict[str, bytes]) -> None:
+    """Check that resuming keeps what was finished and ends with the bytes of an undisturbed pack."""
+    summary = pack_into(folder, release, resume=True)
+    assert contents(folder / "pack") == undisturbed
+    assert sorted(folder.iterdir()) == [folder / "pack"]
+    assert summary.num_resumed >= num_finished * SAMPLES_PER_SHARD - 1  # the last shard holds one image
+
+
+@pytest.mark.parametrize("strike", [disk_full, ctrl_c])
+def test_interrupted_at_every_write(
+    release: Path, undisturbed: dict[str, bytes], tmp_path: Path, strike: Callable[[], None]
+) -> None:
+    num_interrupted, messages = 0, set()
+    for at in itertools.count():
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        faults = Faults(at, strike)
+        try:
+            with faults.injected():
+                pack_into(folder, release)
+        except (PackError, KeyboardInterrupt) as error:
+            num_interrupted += 1
+            messages.add(str(error).partition(": ")[2].partition(";")[0])
+            if not (folder / "pack").exists():
+                resume_and_compare(folder, release, check_left_over(folder, undisturbed), undisturbed)
+            else:  # Ctrl-C came between the rename that publishes the pack and the tidying up
+                assert strike is ctrl_c
+                assert contents(folder / "pack") == undisturbed
+        else:  # nothing struck any more, or a full disk while tidying up
+            assert contents(folder / "pack") == undisturbed
+            if faults.count <= at:
+                break
+    assert num_interrupted > 50
+    assert messages == {"" if strike is ctrl_c else "cannot be written (No space left on device)"}
+
+
+@pytest.mark.parametrize("at", [4, 16, 25, 41, 55])
+def test_killed_while_writing(release: Path, undisturbed: dict[str, bytes], tmp_path: Path, at: int) -> None:
+    code = (
+        "from pathlib import Path; from tests.pipeline import test_pack_faults as t; "
+        "t.raw.MIN_SHARD_SAMPLES = t.SAMPLES_PER_SHARD; faults = t.Faults({}, t.sigkill); patch = faults.injected(); "
+        "patch.__enter__(); t.pack_into(Path({!r}), Path({!r}))"
+    ).format(at, str(tmp_path / "killed"), str(release))
+    (tmp_path / "killed").mkdir()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert not (tmp_path / "killed" / "pack").exists()
+    num_finished = check_left_over(tmp_path / "killed", undisturbed)
+    resume_and_compare(tmp_path / "killed", release, num_finished, undisturbed)

@@ -1,0 +1,215 @@
+"""Continuing an interrupted pack: only the same one, keeping what is finished and sound."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import PackError
+from pipeline.packing import packer, raw
+from pipeline.packing.config import PackConfig
+from pipeline.packing.packer import PackSummary, pack_manifest
+from pipeline.packing.partial import PartialPack
+from tests.factories import image_names, make_manifest, make_release
+
+NUM_IMAGES = 12
+SIZE_PX = 6
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw, "MIN_SHARD_SAMPLES", 4)
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """Twelve images in three shards; the manifest lies beside them."""
+    make_manifest(tmp_path, num_images=NUM_IMAGES)
+    return make_release(tmp_path, num_images=NUM_IMAGES, size_px=SIZE_PX)
+
+
+def pack_into(out: Path, release: Path, **options: object) -> PackSummary:
+    config = PackConfig(**({"size_px": SIZE_PX} | options))  # type: ignore[arg-type]
+    return pack_manifest(release.parent / "nih.parquet", root=release, out=out, config=config)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def interrupted(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PartialPack:
+    """All shards finished; stopped before pack.json was written."""
+    with monkeypatch.context() as patch:
+        patch.setattr(packer, "_describe", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pack_into(tmp_path / "pack", release)
+    partial = PartialPack.of(tmp_path / "pack")
+    assert len(list(partial.finished.iterdir())) == 3
+    return partial
+
+
+def test_finished_shards_are_kept(release: Path, interrupted: PartialPack, tmp_path: Path) -> None:
+    summary = pack_into(interrupted.out, release, resume=True)
+    assert summary.num_resumed == NUM_IMAGES
+    pack_into(tmp_path / "undisturbed", release)
+    assert contents(interrupted.out) == contents(tmp_path / "undisturbed")
+
+
+def test_resume_without_anything_to_resume_packs(release: Path, tmp_path: Path) -> None:
+    assert pack_into(tmp_path / "pack", release, resume=True).num_resumed == 0
+
+
+def test_interrupted_pack_is_not_touched_unasked(release: Path, interrupted: PartialPack) -> None:
+    before = contents(interrupted.pack)
+    with pytest.raises(PackError, match="continue it with --resume, or delete it to start over"):
+        pack_into(interrupted.out, release)
+    assert contents(interrupted.pack) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size_px": 7}, "size_px was 6, is now 7"),
+        ({"splits": ("train",)}, "identity was .*, is now .*\n  num_samples was 12, is now 6"),
+    ],
+)
+def test_another_pack_is_not_continued(
+    release: Path, interrupted: PartialPack, options: dict[str, object], message: str
+) -> None:
+    before = contents(interrupted.pack)
+    with pytest.raises(PackError, match=f"an interrupted pack of something else.*\n  {message}"):
+        pack_into(interrupted.out, release, resume=True, **options)
+    assert contents(interrupted.pack) == before
+
+
+def test_other_pixel_rule_is_not_continued(
+    release: Path, interrupted: PartialPack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.packing.plan.PIXEL_RULE", "2")
+    with pytest.raises(PackError, match="pixel_rule was 1, is now 2"):
+        pack_into(interrupted.out, release, resume=True)
+
+
+def test_broken_plan_is_said(release: Path, interrupted: PartialPack) -> None:
+    interrupted.plan_file.write_text("[1")
+    with pytest.raises(PackError, match=r"plan.json is broken; delete the folder and start over"):
+        pack_into(interrupted.out, release, resume=True)
+
+
+def cut_the_shard(partial: PartialPack) -> None:
+    os.truncate(partial.pack / "shard-00001.npy", 100)
+
+
+def flip_a_byte(partial: PartialPack) -> None:
+    path = partial.pack / "shard-00001.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def lose_the_shard(partial: PartialPack) -> None:
+    (partial.pack / "shard-00001.npy").unlink()
+
+
+def lose_the_sidecar(partial: PartialPack) -> None:
+    partial.sidecar(1).unlink()
+
+
+def break_the_sidecar(partial: PartialPack) -> None:
+    partial.sidecar(1).write_text('{"file": ')
+
+
+def change_the_sidecar(partial: PartialPack) -> None:
+    partial.sidecar(1).write_text('{"rejected": [{"colour": "red"}]}')
+
+
+DAMAGES = [cut_the_shard, flip_a_byte, lose_the_shard, lose_the_sidecar, break_the_sidecar, change_the_sidecar]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_damaged_shard_is_packed_again(release: Path, interrupted: PartialPack, tmp_path: Path, damage: object) -> None:
+    assert callable(damage)
+    damage(interrupted)
+    assert pack_into(interrupted.out, release, resume=True).num_resumed == 8
+    pack_into(tmp_path / "undisturbed", release)
+    assert contents(interrupted.out) == contents(tmp_path / "undisturbed")
+
+
+def test_files_that_came_back_are_packed(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = release / "images" / image_names(NUM_IMAGES)[5]
+    hidden = image.rename(tmp_path / "hidden.png")
+    with monkeypatch.context() as patch:
+        patch.setattr(packer, "_describe", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pack_into(tmp_path / "pack", release)
+        with pytest.raises(KeyboardInterrupt):  # still missing: nothing is packed again
+            pack_into(tmp_path / "pack", release, resume=True)
+    hidden.rename(image)
+    summary = pack_into(tmp_path / "pack", release, resume=True)
+    assert summary.num_resumed == 8
+    assert summary.pack.rejected == ()
+
+
+def test_two_processes_never_pack_into_one_folder(release: Path, interrupted: PartialPack) -> None:
+    descriptor = os.open(interrupted.folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(PackError, match="another process is packing here"):
+            pack_into(interrupted.out, release, resume=True)
+    finally:
+        os.close(descriptor)
+    pack_into(interrupted.out, release, resume=True)
+
+
+def test_files_of_others_are_never_removed(release: Path, interrupted: PartialPack) -> None:
+    (interrupted.folder / "thesis.txt").write_text("mine")
+    pack_into(interrupted.out, release, resume=True)
+    assert (interrupted.folder / "thesis.txt").read_text() == "mine"
+
+
+KILLS_ITSELF = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.packing import raw
+from pipeline.packing.config import PackConfig
+from pipeline.packing.packer import pack_manifest
+raw.MIN_SHARD_SAMPLES = 4
+def on_progress(done, total):
+    print(Path(f"/proc/self/task/{os.getpid()}/children").read_text(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+root, out = map(Path, sys.argv[1:])
+config = PackConfig(size_px=6, num_workers=2)
+pack_manifest(root.parent / "nih.parquet", root=root, out=out, config=config, on_progress=on_progress)
+"""
+
+
+def test_workers_leave_when_their_parent_is_killed(release: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLS_ITSELF, str(release), str(tmp_path / "pack")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    workers = [Path("/proc") / pid for pid in process.stdout.split()]
+    assert len(workers) == 2
+    for _ in range(600):
+        if not any(is_running(worker) for worker in workers):
+            break
+        time.sleep(0.05)
+    assert not any(is_running(worker) for worker in workers)
+
+    pack_into(tmp_path / "pack", release, resume=True)
+    pack_into(tmp_path / "undisturbed", release)
+    assert contents(tmp_path / "pack") == contents(tmp_path / "undisturbed")
+
+
+def is_running(process: Path) -> bool:
+    """Tell whether a process of /proc is there and no zombie that nobody has waited for."""
+    try:
+        return "\nState:\tZ" not in (process / "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -1,0 +1,232 @@
+"""What packing promises: same bytes always, numbers that never shift, nothing written for input that cannot work."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from manifests.errors import ConfigError, ManifestError
+from pipeline.errors import PackError
+from pipeline.packing.config import PackConfig, usable_cores
+from pipeline.packing.packer import PackSummary, pack_manifest
+from pipeline.packing.raw import MAX_SHARD_BYTES, RawFormat
+from pipeline.packing.verify import verify_pack
+from tests.factories import image_names, image_pixels, make_manifest, make_release
+
+NUM_IMAGES = 200
+"""Four shards."""
+
+SIZE_PX = 8
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_release(tmp_path_factory.mktemp("packing"), num_images=NUM_IMAGES, size_px=SIZE_PX)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return make_manifest(tmp_path, num_images=NUM_IMAGES)
+
+
+def packed(manifest: Path, root: Path, out: Path, **options: object) -> PackSummary:
+    return pack_manifest(manifest, root=root, out=out, config=PackConfig(**({"size_px": SIZE_PX} | options)))  # type: ignore[arg-type]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder and its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def children() -> list[int]:
+    """Process numbers of this process's children."""
+    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+
+
+def change_paths(manifest: Path, changes: dict[int, str]) -> None:
+    """Give rows of a manifest another path."""
+    table = pq.read_table(manifest)
+    paths = [changes.get(row, path) for row, path in enumerate(table.column("path").to_pylist())]
+    pq.write_table(table.set_column(table.column_names.index("path"), "path", pa.array(paths)), manifest)
+
+
+@pytest.mark.parametrize("num_workers", [2, 3])
+def test_same_bytes_for_any_number_of_workers(release: Path, manifest: Path, tmp_path: Path, num_workers: int) -> None:
+    packed(manifest, release, tmp_path / "one", num_workers=1)
+    summary = packed(manifest, release, tmp_path / "several", num_workers=num_workers)
+    assert len(summary.pack.shards) > num_workers
+    assert contents(tmp_path / "several") == contents(tmp_path / "one")
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_same_bytes_from_another_root(release: Path, manifest: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "a folder of another name"
+    elsewhere.symlink_to(release)
+    packed(manifest, release, tmp_path / "one")
+    packed(manifest, elsewhere, tmp_path / "deeper" / "other")
+    assert contents(tmp_path / "deeper" / "other") == contents(tmp_path / "one")
+
+
+def test_rejected_images_keep_their_number(manifest: Path, tmp_path: Path) -> None:
+    root = make_release(tmp_path, num_images=NUM_IMAGES, size_px=SIZE_PX)
+    names = image_names(NUM_IMAGES)
+    (root / "images" / names[3]).unlink()
+    (root / "images" / names[64]).write_text("<!DOCTYPE html>")
+    (root / "images" / names[199]).write_bytes((root / "images" / names[198]).read_bytes()[:-30])
+    summary = packed(manifest, root, tmp_path / "pack", num_workers=2)
+
+    assert summary.pack.rejected == (3, 64, 199)
+    assert summary.rejected_by_reason == {"missing_file": 1, "not_an_image": 1, "corrupt": 1}
+    rejected = pq.read_table(tmp_path / "pack" / "rejected.parquet").to_pylist()
+    assert [row["sample_index"] for row in rejected] == [3, 64, 199]
+    assert rejected[0] == {
+        "sample_index": 3,
+        "image_id": names[3].removesuffix(".png"),
+        "path": f"images/{names[3]}",
+        "reason": "missing_file",
+        "detail": "no such file",
+    }
+    expected = image_pixels(NUM_IMAGES, SIZE_PX)
+    expected[[3, 64, 199]] = 0
+    found = np.concatenate([np.load(summary.pack.shard_path(shard)) for shard in summary.pack.shards])
+    np.testing.assert_array_equal(found, expected)
+    verify_pack(tmp_path / "pack")
+
+
+def test_splits_are_packed_in_manifest_order(release: Path, manifest: Path, tmp_path: Path) -> None:
+    pack = packed(manifest, release, tmp_path / "pack", splits=("valid", "test")).pack
+    table = pq.read_table(manifest)
+    rows = [row for row, split in enumerate(table.column("split").to_pylist()) if split in ("valid", "test")]
+    assert 0 < len(rows) < NUM_IMAGES
+    assert pack.manifest().table.equals(table.take(rows))
+    found = np.concatenate([np.load(pack.shard_path(shard)) for shard in pack.shards])
+    np.testing.assert_array_equal(found, image_pixels(NUM_IMAGES, SIZE_PX)[rows])
+
+
+def test_no_image_at_all_leaves_nothing(manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(PackError, match=r"none of the 200 images can be packed \(missing file 200\).*--root"):
+        packed(manifest, tmp_path / "empty", tmp_path / "pack")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_paths_that_leave_the_root_are_reported_together(release: Path, manifest: Path, tmp_path: Path) -> None:
+    change_paths(manifest, {0: "/etc/passwd", 5: "images/../../x.png", 7: "", 199: "images/a..b.png"})
+    with pytest.raises(ManifestError, match="3 paths are not below the root") as caught:
+        packed(manifest, release, tmp_path / "pack")
+    assert caught.value.problems == (
+        "row 0: absolute path '/etc/passwd'",
+        "row 5: path 'images/../../x.png' climbs with '..'",
+        "row 7: empty path",
+    )
+    assert sorted(tmp_path.iterdir()) == [manifest]
+
+
+def without_root(manifest: Path, root: Path, out: Path) -> None:
+    packed(manifest, root / "absent", out)
+
+
+def over_a_pack(manifest: Path, root: Path, out: Path) -> None:
+    packed(manifest, root, out)
+    packed(manifest, root, out)
+
+
+def below_a_file(manifest: Path, root: Path, out: Path) -> None:
+    packed(manifest, root, manifest / "pack")
+
+
+def of_an_unknown_split(manifest: Path, root: Path, out: Path) -> None:
+    packed(manifest, root, out, splits=("trian",))
+
+
+@pytest.mark.parametrize(
+    ("attempt", "kind", "message"),
+    [
+        (without_root, PackError, "absent: no such folder; name the release's folder with --root"),
+        (over_a_pack, PackError, "pack: exists already; name another folder with --out, or delete it"),
+        (below_a_file, PackError, "cannot be written.*name a folder that can be written with --out"),
+        (of_an_unknown_split, ConfigError, "--split trian: .* has no such rows; it has test, train, valid"),
+    ],
+)
+def test_message_names_the_repair(
+    release: Path,
+    manifest: Path,
+    tmp_path: Path,
+    attempt: Callable[[Path, Path, Path], None],
+    kind: type[Exception],
+    message: str,
+) -> None:
+    with pytest.raises(kind, match=message):
+        attempt(manifest, release, tmp_path / "pack")
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "tar"}, "pack format 'tar': not part of this version, which writes raw; use --format raw"),
+        ({"format": "beton"}, "pack format 'beton': not part of this version"),
+        ({"size_px": 0}, "--size 0: expected 1 to 8192 px"),
+        ({"num_workers": 0}, "--workers 0: expected 1 or more"),
+    ],
+)
+def test_impossible_options_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        PackConfig(**options)  # type: ignore[arg-type]
+
+
+def test_workers_default_to_the_usable_cores() -> None:
+    assert usable_cores() == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(("num_samples", "size_px"), [(1, 256), (112, 64), (112_120, 256), (10**7, 512), (50, 8192)])
+def test_shards_are_bounded_and_cover_the_pack(num_samples: int, size_px: int) -> None:
+    step = RawFormat().samples_per_shard(num_samples, size_px)
+    assert 1 <= step <= max(MAX_SHARD_BYTES // size_px**2, 1)
+    assert -(-num_samples // step) >= min(64, -(-num_samples // 64))  # enough of them for many processes
+
+
+def test_killed_worker_is_an_error_and_no_hang(release: Path, manifest: Path, tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    def kill_workers(done: int, total: int) -> None:  # two of four shards are still waiting at the first call
+        for child in [] if killed else children():
+            os.kill(child, signal.SIGKILL)
+            killed.append(child)
+
+    config = PackConfig(size_px=SIZE_PX, num_workers=2)
+    with pytest.raises(PackError, match=r"was killed by SIGKILL.*--workers.*continue with --resume"):
+        pack_manifest(manifest, root=release, out=tmp_path / "pack", config=config, on_progress=kill_workers)
+    assert not (tmp_path / "pack").exists()
+    assert len(killed) == 2
+    assert not set(killed) & set(children())
+
+    packed(manifest, release, tmp_path / "pack", resume=True)
+    packed(manifest, release, tmp_path / "undisturbed")
+    assert contents(tmp_path / "pack") == contents(tmp_path / "undisturbed")
+
+
+def test_workers_import_nothing_heavy() -> None:
+    heavy = ["torch", "polars", "pyarrow", "typer", "rich", "sklearn", "matplotlib"]
+    code = f"import sys, pipeline.packing.worker; print([name for name in {heavy} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_pack_names_no_place_and_no_time(release: Path, manifest: Path, tmp_path: Path) -> None:
+    packed(manifest, release, tmp_path / "pack")
+    document = json.loads((tmp_path / "pack" / "pack.json").read_text())
+    assert set(document) == {
+        "schema", "format", "size_px", "pixel_rule", "dataset", "identity", "num_samples", "rejected", "shards",
+        "manifest_sha256", "rejected_sha256", "checksum",
+    }  # fmt: skip
+    assert not any(str(release).encode() in content for content in contents(tmp_path / "pack").values())
