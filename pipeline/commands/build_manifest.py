@@ -57,6 +57,8 @@ def build_manifest(
 
 def show(report: "BuildReport") -> None:
     """Print what was written, what was left out, and the next command."""
+    import shlex
+
     from rich.table import Table
 
     from manifests.left_out import MEANING
@@ -84,4 +86,5 @@ def show(report: "BuildReport") -> None:
         out.print(f"left out, one a line: {report.left_out}", markup=False)
     out.print(f"written in {report.elapsed_s:.2f} s: {report.out}", markup=False)
     by_default = report.out.parent == Workspace.current().manifests
-    out.print("next: cxr-prep pack" + ("" if by_default else f" --manifest {report.out}"), markup=False)
+    option = "" if by_default else f" --manifest {shlex.quote(str(report.out))}"
+    out.print(f"next: cxr-prep pack{option}", markup=False)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -161,7 +162,7 @@ def test_a_failed_write_leaves_the_old_manifest_and_nothing_else(
     def no_space(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(build_module.pl.DataFrame, "write_parquet", no_space)
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", no_space)
     with pytest.raises(ManifestError, match="No space left on device"):
         build(root, seed=1)
     assert out.read_bytes() == before

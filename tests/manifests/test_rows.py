@@ -98,7 +98,7 @@ def test_a_header_without_rows_is_refused() -> None:
 
 
 def test_a_quotation_that_never_ends_is_refused_with_its_line() -> None:
-    with pytest.raises(ManifestError, match="line 3: .*quotation mark"):
+    with pytest.raises(ManifestError, match=r"line 3: .*quotation mark"):
         rows_of('a,b\n1,2\n"3,4\n5,6\n')
 
 
@@ -139,7 +139,5 @@ def test_each_distinct_value_is_parsed_once_and_a_refusal_names_every_row() -> N
 def test_findings_become_one_column_each() -> None:
     rows = rows_of("a,b\nM|N,1\n?,2\nN,3\n")
     columns = rows.expand("a", lambda text: one_of("M|N", "N")(text).split("|"), ["N", "M"])
-    assert [(column.name, column.dtype, column.to_list()) for column in columns] == [
-        ("N", pl.Int8, [1, None, 1]),
-        ("M", pl.Int8, [1, None, 0]),
-    ]
+    assert [(column.name, column.to_list()) for column in columns] == [("N", [1, None, 1]), ("M", [1, None, 0])]
+    assert {column.dtype for column in columns} == {pl.Int8()}
