@@ -3,6 +3,7 @@
 import typer
 
 from pipeline.console import run_command_line
+from trainer.commands.evaluate import evaluate
 from trainer.commands.train import HELP, train
 
 app = typer.Typer(
@@ -14,6 +15,8 @@ app = typer.Typer(
 )
 # The bare command trains; a callback, since a second command would take that place from a first one.
 app.callback(invoke_without_command=True, help=HELP)(train)
+for command in (evaluate,):
+    app.command()(command)
 
 
 def main() -> None:

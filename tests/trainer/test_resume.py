@@ -21,9 +21,10 @@ from tests.trainer.tiny_runs import (
 )
 from trainer import launch
 from trainer.events import read_events
+from trainer.inference import infer
 from trainer.run_folder import RunFolder
+from trainer.sections import Values
 from trainer.step import TrainStep
-from trainer.validation import infer
 
 
 def interrupt() -> None:
@@ -162,7 +163,7 @@ def test_another_thread_count_is_warned_of(interrupted_run: Path, caplog: pytest
 
 
 def test_what_the_results_do_not_depend_on_may_change(interrupted_run: Path) -> None:
-    asked = {"loader": {"backend": "reference", "prefetch": 2}, "run": {"checkpoint_every_steps": 1}}
+    asked: Values = {"loader": {"backend": "reference", "prefetch": 2}, "run": {"checkpoint_every_steps": 1}}
     assert launch.resume(asked, out=interrupted_run).finished
 
 

@@ -4,8 +4,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
+from pipeline.packing.config import PackConfig
+from pipeline.packing.packer import pack_manifest
+from tests.factories import make_manifest, make_release
 from trainer.checkpoint import read_checkpoint
 from trainer.events import TIMING_FIELDS, read_events
 from trainer.run_folder import RunFolder
@@ -37,6 +42,18 @@ def settings(pack: Path, *others: Values, **sections: dict[str, Any]) -> Values:
         for section, keys in other.items():
             values[section] = values.get(section, {}) | keys
     return values
+
+
+def repacked(folder: Path, change: Callable[[pa.Table], pa.Table]) -> Path:
+    """Folder of a pack of 32 images whose manifest was changed before they were packed."""
+    root, manifest = make_release(folder, num_images=32, size_px=32), make_manifest(folder, num_images=32)
+    pq.write_table(change(pq.read_table(manifest)), manifest)
+    return pack_manifest(manifest, root=root, out=folder / "pack", config=PackConfig(size_px=32)).pack.folder
+
+
+def with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    """The table with other values in one column."""
+    return table.set_column(table.column_names.index(name), name, values)
 
 
 def own_events(run: Path) -> list[dict[str, Any]]:
@@ -78,7 +95,9 @@ def different_leaves(one: dict[str, Any], other: dict[str, Any], *, besides: set
 def same_bits(one: Any, other: Any) -> bool:
     """Whether two leaves are of one type and the same bits."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return one.dtype == other.dtype and one.shape == other.shape and one.numpy().tobytes() == other.numpy().tobytes()
+        return (
+            one.dtype == other.dtype and one.shape == other.shape and one.numpy().tobytes() == other.numpy().tobytes()
+        )
     return type(one) is type(other) and one == other
 
 
