@@ -9,14 +9,14 @@ from typing import Any
 
 from manifests.errors import ConfigError
 from trainer.config import TrainConfig
-from trainer.sections import Values, build, check
+from trainer.sections import Values, check
 
 RECIPES = Path(str(files("trainer"))) / "recipes"
 """Folder of the recipes that come with the package."""
 
 
-def resolve(*, recipe: str | None, assignments: Iterable[str], options: Mapping[str, Values]) -> TrainConfig:
-    """Return the configuration that a command line asks for.
+def given(*, recipe: str | None, assignments: Iterable[str], options: Mapping[str, Values]) -> Values:
+    """Return what a command line asks for, checked, without the defaults.
 
     Args:
         recipe: name of a shipped recipe or path of a TOML file.
@@ -26,11 +26,6 @@ def resolve(*, recipe: str | None, assignments: Iterable[str], options: Mapping[
     Raises:
         ConfigError: names the source of what cannot be: the file, ``--set`` or the option.
     """
-    return build(TrainConfig, given(recipe=recipe, assignments=assignments, options=options), source="configuration")
-
-
-def given(*, recipe: str | None, assignments: Iterable[str], options: Mapping[str, Values]) -> Values:
-    """Return only what was asked for, checked, without the defaults; arguments as for `resolve`."""
     layers: list[tuple[str, Mapping[str, Any]]] = []
     if recipe is not None:
         path = find_recipe(recipe)
