@@ -94,9 +94,9 @@ def read_manifest(path: Path) -> ManifestTable:
             columns are not those of the schema.
     """
     try:
-        file = pq.ParquetFile(path)
-        metadata = _metadata_of(file, path)
-        table = file.read()
+        with pq.ParquetFile(path) as file:
+            metadata = _metadata_of(file, path)
+            table = file.read()
     except FileNotFoundError as error:
         raise ManifestError(f"{path}: no such manifest; `cxr-prep build-manifest` writes one") from error
     except (OSError, pa.ArrowException) as error:
