@@ -21,7 +21,9 @@ class ResidualBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or num_in != num_out:
             self.shortcut = nn.Sequential(
-                nn.AvgPool2d(stride), nn.Conv2d(num_in, num_out, kernel_size=1, bias=False), nn.BatchNorm2d(num_out)
+                nn.AvgPool2d(stride, ceil_mode=True),
+                nn.Conv2d(num_in, num_out, kernel_size=1, bias=False),
+                nn.BatchNorm2d(num_out),
             )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

@@ -43,7 +43,7 @@ def load_pretrained(model: nn.Module, name: str, source: str) -> None:
     Raises:
         ConfigError: no such weights, no network, a broken file, or names and shapes that do not fit the model.
     """
-    state = _download(name) if source == IMAGENET else _read(Path(source))
+    state = _download(name) if source == IMAGENET else _read(Path(source).expanduser())
     fitted = fit_state(state, model, source)
     model.load_state_dict(fitted)
 
@@ -61,10 +61,6 @@ def fit_state(state: Mapping[str, torch.Tensor], model: nn.Module, source: str) 
 
     width, model_width = (len(weights[CLASSIFIER[1]]) if CLASSIFIER[1] in weights else 0 for weights in (fitted, own))
     if width != model_width:
-        logger.warning(
-            "%s: its classifier has %d outputs, the model %d: the classifier starts from its initialisation",
-            source, width, model_width,
-        )  # fmt: skip
         fitted |= {key: own[key] for key in CLASSIFIER}
 
     # Counters of batches, which the oldest files lack and no forward pass reads.
@@ -79,6 +75,11 @@ def fit_state(state: Mapping[str, torch.Tensor], model: nn.Module, source: str) 
     if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
         raise ConfigError(f"{source}: weights of another model: {shown}")
+    if width != model_width:
+        logger.warning(
+            "%s: its classifier has %d outputs, the model %d: the classifier starts from its initialisation",
+            source, width, model_width,
+        )  # fmt: skip
     return fitted
 
 
@@ -95,8 +96,8 @@ def _download(name: str) -> Mapping[str, torch.Tensor]:
         )
     except (URLError, OSError, RuntimeError) as error:
         raise ConfigError(
-            f"pretrained={IMAGENET}: {url} could not be downloaded ({error}); fetch it on a machine with a network "
-            f"and give its path instead: pretrained=PATH"
+            f"model.pretrained={IMAGENET}: {url} could not be had ({error}); fetch it on a machine with a network and "
+            f"give its path instead: --set model.pretrained=PATH"
         ) from error
     return state
 
@@ -104,17 +105,18 @@ def _download(name: str) -> Mapping[str, torch.Tensor]:
 def _read(path: Path) -> Mapping[str, torch.Tensor]:
     """Return the state dict in a file."""
     if not path.is_file():
-        raise ConfigError(f"pretrained={path}: there is no such file (expected {IMAGENET} or the path of a state dict)")
+        raise ConfigError(f"model.pretrained={path}: no such file; expected {IMAGENET}, or the path of a state dict")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"pretrained={path}: not a file of weights that torch.save wrote ({first_line})") from error
+        raise ConfigError(f"model.pretrained={path}: not weights that torch.save wrote ({first_line})") from error
     for key in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise ConfigError(f"pretrained={path}: expected a state dict (name -> tensor), found {type(content).__name__}")
+        found = type(content).__name__
+        raise ConfigError(f"model.pretrained={path}: expected a state dict (name -> tensor), found a {found}")
     return content
 
 
