@@ -113,7 +113,7 @@ class Pack:
         path = self.folder / MANIFEST_FILE
         try:
             manifest = read_manifest(path)
-        except (ManifestError, OSError) as error:
+        except (ManifestError, OSError, ValueError) as error:  # a damaged file may decode to wrong text
             raise PackError(f"{path}: not the pack's manifest ({error}); pack again") from error
         identity = identity_of_manifest(manifest)
         if manifest.num_rows != self.num_samples or identity != self.identity:

@@ -65,7 +65,10 @@ def pack(
     except KeyboardInterrupt:
         partial = PartialPack.of(folder)
         if partial.folder.is_dir():
-            err.print(f"finished shards are kept in {partial.folder}; continue with `cxr-prep pack --resume`")
+            err.print(
+                f"finished shards are kept in {partial.folder}; continue with the same command and --resume",
+                markup=False,
+            )
         raise
     show(summary, train_command="cxr-train" if out_folder is None else f"cxr-train --pack {folder}")
 
@@ -90,17 +93,20 @@ def show(summary: "PackSummary", train_command: str) -> None:
 
     pack, num_rejected = summary.pack, len(summary.pack.rejected)
     resumed = f" ({summary.num_resumed:,} of them before the interruption)" if summary.num_resumed else ""
-    out.print(f"images    {pack.num_samples - num_rejected:,} of {pack.num_samples:,} packed{resumed}")
-    out.print(
-        f"rejected  {num_rejected:,}" + (f": {count_reasons(summary.rejected_by_reason)}" if num_rejected else "")
-    )
-    out.print(f"size      {pack.size_px} px, {summary.num_bytes / 2**20:,.1f} MiB in {len(pack.shards)} shards")
-    out.print(f"speed     {summary.images_per_s:,.0f} images/s, {summary.elapsed_s:,.1f} s")
-    out.print(f"pack      {pack.folder}")
+    reasons = f": {count_reasons(summary.rejected_by_reason)}" if num_rejected else ""
+    lines = [
+        f"images    {pack.num_samples - num_rejected:,} of {pack.num_samples:,} packed{resumed}",
+        f"rejected  {num_rejected:,}{reasons}",
+        f"size      {pack.size_px} px, {summary.num_bytes / 2**20:,.1f} MiB in {len(pack.shards)} shards",
+        f"speed     {summary.images_per_s:,.0f} images/s, {summary.elapsed_s:,.1f} s",
+        f"pack      {pack.folder}",
+        f"next      {train_command}",
+    ]
+    out.print("\n".join(lines), markup=False)
     if num_rejected > LOUD_REJECTED_FRACTION * pack.num_samples:
         err.print(
             f"warning: {num_rejected / pack.num_samples:.1%} of the images are rejected; "
             f"see {pack.folder / REJECTED_FILE} before you train on the rest",
             style="bold yellow",
+            markup=False,
         )
-    out.print(f"next      {train_command}")

@@ -85,6 +85,8 @@ def pack_manifest(
     plan = make_plan(read_manifest(manifest), manifest, config)
     if not root.is_dir():
         raise PackError(f"{root}: no such folder; name the release's folder with --root")
+    if out.exists():
+        raise PackError(f"{out}: exists already; name another folder with --out, or delete it to pack again")
     partial = PartialPack.of(out)
     with _explained(partial), partial.locked(plan.to_json(), resume=config.resume):
         shards, num_resumed = _pack_all_shards(plan, root.resolve(), partial, on_progress)

@@ -61,12 +61,9 @@ class PartialPack:
         """Hold the folder for this process alone, made for `plan` or, with `resume`, left from an earlier run of it.
 
         Raises:
-            PackError: the pack exists, an interrupted one does and `resume` was not asked for or does not fit, or
-                another process is packing here.
+            PackError: there is one and `resume` was not asked for or does not fit, or another process is packing here.
             OSError: the folder cannot be written.
         """
-        if self.out.exists():
-            raise PackError(f"{self.out}: exists already; name another folder with --out, or delete it to pack again")
         if self.folder.exists() and not resume:
             raise PackError(
                 f"{self.folder}: an interrupted pack is there; continue it with --resume, or delete it to start over"

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import PackError
@@ -53,32 +52,37 @@ def _count(problems: list[str]) -> str:
 def _manifest_problems(pack: Pack) -> list[str]:
     """Return what is wrong with manifest.parquet."""
     problems = _checksum_problems(pack, MANIFEST_FILE, pack.manifest_sha256)
+    if problems:
+        return problems
     try:
         pack.manifest()
     except PackError as error:
-        problems.append(str(error))
-    return problems
+        return [str(error)]
+    return []
 
 
 def _rejected_problems(pack: Pack) -> list[str]:
     """Return what is wrong with rejected.parquet."""
     problems = _checksum_problems(pack, REJECTED_FILE, pack.rejected_sha256)
-    try:
-        listed = pq.read_table(pack.folder / REJECTED_FILE, columns=["sample_index"]).column(0).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        return [*problems, f"{REJECTED_FILE}: cannot be read ({error})"]
+    if problems:
+        return problems
+    listed = pq.read_table(pack.folder / REJECTED_FILE, columns=["sample_index"]).column(0).to_pylist()
     if tuple(listed) != pack.rejected:
-        problems.append(f"{REJECTED_FILE}: lists {len(listed)} images, {PACK_FILE} {len(pack.rejected)} or others")
-    return problems
+        return [f"{REJECTED_FILE}: lists {len(listed)} images, {PACK_FILE} {len(pack.rejected)} or others"]
+    return []
 
 
 def _checksum_problems(pack: Pack, file: str, expected: str) -> list[str]:
-    """Return what is wrong with a small file's bytes."""
+    """Return what is wrong with a small file's bytes; nothing else looks into a file whose bytes are wrong."""
     try:
         found = hashlib.sha256((pack.folder / file).read_bytes()).hexdigest()
     except OSError as error:
         return [f"{file}: {error.strerror}"]
-    return [] if found == expected else [f"{file}: its checksum is {found[:12]}, expected {expected[:12]}"]
+    return (
+        []
+        if found == expected
+        else [f"{file}: its checksum is {found[:12]}, expected {expected[:12]}: damaged, or another pack's"]
+    )
 
 
 def _shard_problems(pack: Pack, shard: Shard, on_bytes: Callable[[int], None]) -> list[str]:

@@ -144,6 +144,10 @@ def below_a_file(manifest: Path, root: Path, out: Path) -> None:
     packed(manifest, root, manifest / "pack")
 
 
+def over_this_folder(manifest: Path, root: Path, out: Path) -> None:
+    packed(manifest, root, Path())
+
+
 def of_an_unknown_split(manifest: Path, root: Path, out: Path) -> None:
     packed(manifest, root, out, splits=("trian",))
 
@@ -153,6 +157,7 @@ def of_an_unknown_split(manifest: Path, root: Path, out: Path) -> None:
     [
         (without_root, PackError, "absent: no such folder; name the release's folder with --root"),
         (over_a_pack, PackError, "pack: exists already; name another folder with --out, or delete it"),
+        (over_this_folder, PackError, "exists already; name another folder with --out"),
         (below_a_file, PackError, "cannot be written.*name a folder that can be written with --out"),
         (of_an_unknown_split, ConfigError, "--split trian: .* has no such rows; it has test, train, valid"),
     ],
