@@ -45,7 +45,7 @@ main() {
         say "installing torch from $TORCH_INDEX"
         pip install --index-url "$TORCH_INDEX" --no-deps --force-reinstall torch
     fi
-    say "installing the runtime: torch, polars, pyarrow, scikit-learn, ... (half a minute and the downloads)"
+    say "installing the runtime: torch, polars, pyarrow, matplotlib, ... (half a minute and the downloads)"
     pip install --no-build-isolation --editable .
     touch .venv/.runtime
     if [[ "$what" == development ]]; then
