@@ -108,37 +108,18 @@ def build_manifest(config: BuildConfig) -> BuildReport:
     if frame.is_empty():
         counts = [f"{left_out.MEANING[rule]}: {count:,}" for rule, count in exclusions.items() if count]
         raise ManifestError(f"{config.root}: no label row is left; do the images belong to this label file?", counts)
-    metadata = {
-        "schema_version": SCHEMA_VERSION,
-        "dataset": source.name,
-        "sources": [file._asdict() for file in release.sources],
-        "counts": {
-            "images": len(frame),
-            "patients": frame["patient_id"].n_unique(),
-            "label_rows": len(labels.frame),
-            "files": release.listing.num_images,
-            "rows_kept_without_file": num_without_file,
-            **labels.counts,
-        },
-        "exclusions": exclusions,
-        "split": {
-            "rule": "official lists, validation by patient" if labels.has_official_split else "by patient",
-            "seed": config.split.seed,
-            "valid_fraction": config.split.valid_fraction,
-            "test_fraction": None if labels.has_official_split else TEST_FRACTION,
-        },
-    }
-    list_path = left_out.left_out_path(config.out)
+    metadata = describe(config, release, labels, frame, exclusions, num_without_file)
     try:
         config.out.parent.mkdir(parents=True, exist_ok=True)
-        left_out.write_left_out(list_path, lines)
-        write_manifest(config.out, frame, metadata)
-    except OSError as error:
-        raise ManifestError(f"--out {config.out}: cannot be written ({error.strerror or error})") from error
+        with left_out.listed_beside(config.out, lines):
+            write_manifest(config.out, frame, metadata)
+    except (OSError, pl.exceptions.ComputeError) as error:  # the latter is how Polars tells of a full disk
+        reason = getattr(error, "strerror", None) or error
+        raise ManifestError(f"--out {config.out}: cannot be written ({reason})") from error
     return BuildReport(
         title=source.title,
         out=config.out,
-        left_out=None if lines.is_empty() else list_path,
+        left_out=None if lines.is_empty() else left_out.left_out_path(config.out),
         split_rule=describe_split(labels, config.split),
         splits=count_splits(frame),
         positives=count_positives(frame, source),
@@ -149,17 +130,19 @@ def build_manifest(config: BuildConfig) -> BuildReport:
 
 
 def check_out(out: Path) -> None:
-    """Refuse, before any work, an output that is a folder or a file of another kind.
+    """Refuse, before any work, to replace a folder, a device, or a file of another kind, the label file say.
 
     Raises:
-        ConfigError: so.
+        ConfigError: `out` is one.
     """
     if out.is_dir():
         raise ConfigError(f"--out {out}: is a folder; give the path of a .parquet file")
-    if out.is_file():
-        with out.open("rb") as file:
-            if file.read(len(PARQUET_MAGIC)) != PARQUET_MAGIC:
-                raise ConfigError(f"--out {out}: exists and is no Parquet file; give another path or delete it")
+    try:
+        replaceable = not out.exists() or (out.is_file() and _begins_like_parquet(out))
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be read ({error.strerror}); give another path") from error
+    if not replaceable:
+        raise ConfigError(f"--out {out}: exists and is no Parquet file; give another path or delete it")
 
 
 def open_release(config: BuildConfig, source: Dataset) -> Release:
@@ -181,6 +164,37 @@ def open_release(config: BuildConfig, source: Dataset) -> Release:
     if config.images is not None:
         release = Release(root=config.root, listing=listing.below(config.images))
     return release
+
+
+def describe(
+    config: BuildConfig,
+    release: Release,
+    labels: Labels,
+    frame: pl.DataFrame,
+    exclusions: Mapping[str, int],
+    num_without_file: int,
+) -> dict[str, object]:
+    """Return the manifest's metadata: nothing in it depends on when or where the manifest is built."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "dataset": config.dataset,
+        "sources": [file._asdict() for file in release.sources],
+        "counts": {
+            "images": len(frame),
+            "patients": frame["patient_id"].n_unique(),
+            "label_rows": len(labels.frame),
+            "files": release.listing.num_images,
+            "rows_kept_without_file": num_without_file,
+            **labels.counts,
+        },
+        "exclusions": dict(exclusions),
+        "split": {
+            "rule": "official lists, validation by patient" if labels.has_official_split else "by patient",
+            "seed": config.split.seed,
+            "valid_fraction": config.split.valid_fraction,
+            "test_fraction": None if labels.has_official_split else TEST_FRACTION,
+        },
+    }
 
 
 def conform(frame: pl.DataFrame, source: Dataset) -> pl.DataFrame:
@@ -225,3 +239,8 @@ def count_positives(frame: pl.DataFrame, source: Dataset) -> dict[str, dict[str,
     counts = frame.group_by("split").agg((pl.col(name) == 1).sum() for name in findings)
     found = {row["split"]: row for row in counts.iter_rows(named=True)}
     return {name: {split: found.get(split, {}).get(name, 0) for split in SPLITS} for name in findings}
+
+
+def _begins_like_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC

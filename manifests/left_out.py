@@ -1,5 +1,7 @@
 """What a build leaves out: counted in the manifest, listed beside it, never a reason to stop."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -35,10 +37,17 @@ def listed(reason: str, image_ids: pl.Series | None = None, paths: pl.Series | N
     )
 
 
-def write_left_out(path: Path, lines: pl.DataFrame) -> None:
-    """Write the list to `path` whole; with no line, remove what an earlier build left there."""
+@contextmanager
+def listed_beside(manifest: Path, lines: pl.DataFrame) -> Iterator[None]:
+    """Let the block write `manifest`, and the list beside it appear with it: neither without the other.
+
+    Without a line the list that an earlier build left there is removed.
+    """
+    path = left_out_path(manifest)
     if lines.is_empty():
+        yield
         path.unlink(missing_ok=True)
         return
     with atomic_path(path) as temporary:
         lines.write_csv(temporary)
+        yield

@@ -62,12 +62,14 @@ class Release:
         """Return `find(names)`.
 
         Raises:
-            ManifestError: none of `names` is there; the message says where one was seen deeper down.
+            ManifestError: none of `names` is there; the message says where else one was seen.
         """
         found = self.find(names)
         if found is None:
-            deeper = sorted(folder for name in names for folder in self.listing.documents.get(name, ()))
-            hint = f"; there is one in {self.root / deeper[0]}: give a folder nearer to it as --root" if deeper else ""
+            seen = [self.root.resolve().parent / name for name in names]
+            seen += [self.root / folder / name for name in names for folder in self.listing.documents.get(name, ())]
+            near = next((path for path in seen if path.exists()), None)
+            hint = f"; there is one in {near.parent}: give that folder as --root" if near else ""
             raise ManifestError(
                 f"{self.root}: no label file in this folder or one below it (expected {' or '.join(names)}){hint}"
             )

@@ -147,20 +147,30 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is(tmp_path
         build(root, out=tmp_path)
     with pytest.raises(ConfigError, match="exists and is no Parquet file"):
         build(root, out=root / LABELS)
+    with pytest.raises(ConfigError, match=r"/dev/null: exists and is no Parquet file"):
+        build(root, out=Path("/dev/null"))
     with pytest.raises(ManifestError, match=r"--out .*cannot be written \(.*(directory|exists)"):
         build(root, out=tmp_path / "file" / "nih.parquet")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "release"]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        pl.exceptions.ComputeError("parquet: underlying IO error: No space left on device (os error 28)"),
+    ],
+)
 def test_a_failed_write_leaves_the_old_manifest_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     root = write_release(tmp_path / "release")
     out = build(root).out
     before = out.read_bytes()
+    (root / "images" / NAMES[0]).unlink()
 
     def no_space(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(pl.DataFrame, "write_parquet", no_space)
     with pytest.raises(ManifestError, match="No space left on device"):

@@ -158,9 +158,24 @@ def test_a_label_file_too_deep_is_named(tmp_path: Path) -> None:
     root = tmp_path / "root"
     write_whole_release(root / "a" / "b")
     with pytest.raises(
-        ManifestError, match=r"no label file .*expected Data_Entry_2017_v2020.csv or .*a/b: give a folder"
+        ManifestError, match=r"no label file .*expected Data_Entry_2017_v2020.csv or .*a/b: give that folder"
     ):
         build(root)
+
+
+def test_the_folder_of_the_images_given_as_root_is_told_apart(tmp_path: Path) -> None:
+    root = write_whole_release(tmp_path / "release")
+    with pytest.raises(ManifestError, match=f"there is one in {root}: give that folder as --root"):
+        build(root / "images")
+
+
+def test_columns_that_are_blank_throughout_are_unknown(tmp_path: Path) -> None:
+    root = tmp_path / "release"
+    write_labels(root, [row(name, age="", rest=",,,") for name in NAMES])
+    touch_images(root)
+    table = built(root)
+    for column in ("age_years", "sex", "view", "width", "height"):
+        assert table.column(column).null_count == len(NAMES)
 
 
 @pytest.mark.parametrize(
