@@ -82,7 +82,7 @@ def make_manifest(folder: Path, *, num_images: int = 24) -> Path:
     names, cells, splits = image_names(num_images), finding_labels(num_images), patient_splits(num_images)
     columns: dict[str, pa.Array] = {
         "dataset": pa.array(["nih"] * num_images),
-        "image_id": pa.array([name.removesuffix(".png") for name in names]),
+        "image_id": pa.array(names),
         "path": pa.array([f"images/{name}" for name in names]),
         "patient_id": pa.array([f"nih:{1 + i // IMAGES_PER_PATIENT}" for i in range(num_images)]),
         "study_id": pa.nulls(num_images, pa.string()),

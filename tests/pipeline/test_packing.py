@@ -89,7 +89,7 @@ def test_rejected_images_keep_their_number(manifest: Path, tmp_path: Path) -> No
     assert [row["sample_index"] for row in rejected] == [3, 64, 199]
     assert rejected[0] == {
         "sample_index": 3,
-        "image_id": names[3].removesuffix(".png"),
+        "image_id": names[3],
         "path": f"images/{names[3]}",
         "reason": "missing_file",
         "detail": "no such file",

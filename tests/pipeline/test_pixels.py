@@ -5,7 +5,7 @@ import io
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -73,7 +73,6 @@ def test_gray_of_the_same_size_passes_through(gray_HW: np.ndarray) -> None:
         np.testing.assert_array_equal(decode(encoded(Image.fromarray(square)), len(square)), square)
 
 
-@settings(deadline=None)
 @given(data=st.data(), size_px=st.integers(2, 12))
 def test_every_kind_of_png_has_the_documented_gray(data: st.DataObject, size_px: int) -> None:
     kind, depth = data.draw(
