@@ -44,6 +44,7 @@ def curve_panels(predictions: Predictions, entries: Mapping[str, Mapping[str, An
                 title=title,
                 lines=[chance, Line(x=x, y=y, role="second")],
                 note=_short(entry["average_precision"]),
+                note_corner="lower left" if entry["average_precision"] > 0.5 else "upper right",
                 unit_square=True,
             )
         )

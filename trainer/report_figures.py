@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import StringIO
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,12 @@ ROLES = {"ink": "#010101", "muted": "#020202", "rule": "#030303", "first": "#040
 """Role of a colour -> the stand-in that matplotlib draws it in; the page defines ``--<role>``."""
 
 EPOCH_LABEL = "epoch"
+
+TOP_IN, RIGHT_IN, BOTTOM_IN, AXIS_LABEL_IN = 0.24, 0.12, 0.22, 0.15
+"""Room around the axes of a panel, in inches: title, gap, tick labels, and the text below them where there is one."""
+
+
+Corner = Literal["lower right", "upper right", "lower left"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +59,16 @@ class Panel:
     """What it shows, the last one on top."""
 
     note: str = ""
-    """Small text in its lower right corner."""
+    """Short text in one of its corners."""
+
+    note_corner: Corner = "lower right"
+    """Where the curve does not go."""
 
     x_label: str = ""
     """Text below it."""
 
     limits: tuple[float, float, float, float] | None = None
-    """x from, x to, y from, y to; None: as the data ask."""
+    """x from, x to, y from, y to; None: as the data ask, with some room."""
 
     unit_square: bool = False
     """Both axes run from 0 to 1 and are equally long (ROC and PR curves)."""
@@ -68,7 +77,9 @@ class Panel:
     """Marked points: x, y, text beside it."""
 
 
-def grid_svg(panels: Sequence[Panel], *, columns: int, width_in: float, height_in: float, label: str) -> str:
+def grid_svg(
+    panels: Sequence[Panel], *, columns: int, width_in: float, height_in: float, left_in: float = 0.24, label: str
+) -> str:
     """Return one SVG element with the panels in rows of `columns`, each of the given size.
 
     Args:
@@ -76,23 +87,28 @@ def grid_svg(panels: Sequence[Panel], *, columns: int, width_in: float, height_i
         columns: panels in a row.
         width_in: width of one panel in inches, room for its labels included.
         height_in: height of one panel in inches.
+        left_in: room for the labels of the y axis, in inches.
         label: what the figure shows, for readers who do not see it.
     """
     import matplotlib as mpl  # costs 0.3 s, and training must not pay for it before its end
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     rows = -(-len(panels) // columns)
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cxr", "font.size": 8, "font.family": "sans-serif"}):
-        layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05)
-        figure = Figure(figsize=(columns * width_in, rows * height_in), layout=layout)
+        figure = Figure(figsize=(columns * width_in, rows * height_in))
         figure.patch.set_visible(False)
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axis, panel in zip(axes, panels, strict=False):
-            _draw(axis, panel)
-        for axis in axes[len(panels) :]:
-            axis.set_visible(False)
+        for position, panel in enumerate(panels):
+            row, column = divmod(position, columns)
+            # Fixed margins instead of matplotlib's layout engines, which take seconds for some dozens of panels.
+            below_in = BOTTOM_IN + (AXIS_LABEL_IN if panel.x_label else 0)
+            box = (
+                (column * width_in + left_in) / (columns * width_in),
+                1 - ((row + 1) * height_in - below_in) / (rows * height_in),
+                (width_in - left_in - RIGHT_IN) / (columns * width_in),
+                (height_in - below_in - TOP_IN) / (rows * height_in),
+            )
+            _draw(figure.add_axes(box), panel)
         text = StringIO()
         canvas: Any = FigureCanvasSVG(figure)
         canvas.print_svg(text, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -119,7 +135,7 @@ def _draw(axis: Any, panel: Panel) -> None:
     for x, y, label in panel.points:
         axis.plot([x], [y], "o", color=ROLES["ink"], markersize=4.5)
         axis.annotate(
-            label, (x, y), xytext=(0, -11), textcoords="offset points", fontsize=7.5, color=ROLES["ink"], ha="center"
+            label, (x, y), xytext=(0, 6), textcoords="offset points", fontsize=7.5, color=ROLES["ink"], ha="center"
         )
     if panel.unit_square:
         axis.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
@@ -127,12 +143,17 @@ def _draw(axis: Any, panel: Panel) -> None:
         axis.set_yticklabels(("0", ".5", "1"))
     elif panel.limits is not None:
         axis.set(xlim=panel.limits[:2], ylim=panel.limits[2:])
+    else:
+        axis.margins(x=0.04, y=0.14)
     if panel.x_label == EPOCH_LABEL:
         axis.xaxis.get_major_locator().set_params(integer=True)
     if panel.note:
+        vertical, horizontal = panel.note_corner.split()
         axis.text(
-            0.96, 0.05, panel.note, transform=axis.transAxes, ha="right", fontsize=8, color=ROLES["ink"], weight="bold"
-        )
+            0.95 if horizontal == "right" else 0.06, 0.94 if vertical == "upper" else 0.06, panel.note, fontsize=8,
+            weight="bold", color=ROLES["ink"], transform=axis.transAxes, ha=horizontal,
+            va="top" if vertical == "upper" else "baseline",
+        )  # fmt: skip
     if any(line.label for line in panel.lines):
         axis.legend(fontsize=7, frameon=False, labelcolor=ROLES["muted"], handlelength=1.4, borderaxespad=0.2)
 

@@ -51,7 +51,7 @@ tr.noise td.scale i { background: var(--muted); opacity: .5; }
 .settings .card { margin: 0 0 1rem; break-inside: avoid; }
 .settings h3 { margin: 0 0 .4rem; }
 .settings td { padding: .18rem .4rem; font-size: .85rem; overflow-wrap: anywhere; }
-.settings td:first-child { color: var(--muted); padding-left: 0; }
+.settings td:first-child { color: var(--muted); padding-left: 0; white-space: nowrap; }
 details { margin: .8rem 0; }
 summary { cursor: pointer; font-weight: 600; }
 code { font: .9em ui-monospace, "SFMono-Regular", Menlo, Consolas, monospace; }

@@ -1,7 +1,6 @@
 """What a run folder tells: configuration, events and evaluations, any of which may not be there yet."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,9 +38,10 @@ class RunRecord:
         """Return the events of one kind."""
         return [event for event in self.events if event.get("event") == kind]
 
-    def setting(self, key: str) -> Any:
-        """Return the value of `key`, at the top of the configuration or in any section of it; None if not there."""
-        return next((value for name, value in _leaves(self.config) if name == key), None)
+    def setting(self, section: str, key: str) -> Any:
+        """Return a value of the configuration; None if it is not there."""
+        values = self.config.get(section)
+        return values.get(key) if isinstance(values, dict) else None
 
 
 def read_record(folder: Path) -> RunRecord:
@@ -80,11 +80,3 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
-
-
-def _leaves(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield every key and value that is not itself an object, outer ones first."""
-    inner = [value for value in values.values() if isinstance(value, dict)]
-    yield from ((key, value) for key, value in values.items() if not isinstance(value, dict))
-    for value in inner:
-        yield from _leaves(value)

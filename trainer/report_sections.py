@@ -9,6 +9,7 @@ from trainer.report_curves import curve_panels
 from trainer.report_figures import EPOCH_LABEL, Line, Panel, grid_svg
 from trainer.report_page import card, heading, paragraph, settings_table, warnings_box
 from trainer.report_record import RunRecord
+from trainer.report_summary import evaluation_title
 
 FEW_POSITIVES = 10
 """Below so many positives a number is called noise: one image more or less moves it by several hundredths."""
@@ -47,7 +48,9 @@ def training_section(record: RunRecord) -> str:
                 x_label=EPOCH_LABEL,
             )
         )
-    figure = grid_svg(panels, columns=len(panels), width_in=9.6 / len(panels), height_in=2.5, label="Training curves")
+    figure = grid_svg(
+        panels, columns=len(panels), width_in=9.8 / len(panels), height_in=2.4, left_in=0.42, label="Training"
+    )
     return heading("Training") + card(figure) + _validation_by_finding(epochs, x)
 
 
@@ -66,7 +69,7 @@ def _validation_by_finding(epochs: list[dict[str, Any]], x: list[int]) -> str:
             panels.append(Panel(title=name.replace("_", " "), lines=[chance, line], limits=limits))
     if not panels:
         return ""
-    figure = grid_svg(panels, columns=7, width_in=1.38, height_in=1.25, label="Validation AUROC of each finding")
+    figure = grid_svg(panels, columns=7, width_in=1.4, height_in=1.2, label="Validation AUROC of each finding")
     return heading("Validation AUROC of each finding, by epoch", 3) + card(figure)
 
 
@@ -86,16 +89,10 @@ def speed_section(record: RunRecord) -> str:
         Panel(title="Share of time spent waiting for data, in percent", lines=[Line(x=x, y=waits, role="second")],
               x_label="step", limits=(0, x_to, 0, max(5.0, *waits) * 1.15)),
     ]  # fmt: skip
-    figure = grid_svg(panels, columns=2, width_in=4.8, height_in=2.0, label="Throughput and data wait")
+    figure = grid_svg(panels, columns=2, width_in=4.9, height_in=1.9, left_in=0.42, label="Throughput and data wait")
     median = sorted(speed)[len(speed) // 2]
     text = f"Median {median:,.0f} images/s; {sum(waits) / len(waits):.1f} % of the time went into waiting for data."
     return heading("Speed") + paragraph(text) + card(figure)
-
-
-def evaluation_title(entry: dict[str, Any]) -> str:
-    """Return what was evaluated, for people: dataset, split, labels and checkpoint."""
-    labels = "" if entry["labels"] == "pack" else f", labels: {entry['labels']}"
-    return f"{entry['dataset']} {entry['split']}{labels}, {entry['checkpoint']} checkpoint"
 
 
 def overview(evaluations: tuple[dict[str, Any], ...]) -> str:
@@ -131,7 +128,7 @@ def evaluation_section(record: RunRecord, entry: dict[str, Any]) -> str:
             ("Precision over recall; dashed: the share of positives", precision_recall),
         ):
             if panels:
-                figure = grid_svg(panels, columns=7, width_in=1.38, height_in=1.5, label=title)
+                figure = grid_svg(panels, columns=7, width_in=1.4, height_in=1.5, label=title)
                 parts.append(card(f'<p class="small">{escape(title)}</p>{figure}'))
     return "".join(parts)
 
@@ -140,8 +137,7 @@ def _metrics_table(entry: dict[str, Any]) -> str:
     rows = []
     for finding in entry["findings"]:
         auroc = finding["auroc"]
-        kinds = ["aside"] if finding["finding"] == NO_FINDING else []
-        kinds += ["noise"] if finding["positives"] < FEW_POSITIVES else []
+        kinds = ["aside"] * (finding["finding"] == NO_FINDING) + ["noise"] * (finding["positives"] < FEW_POSITIVES)
         # The bar starts at chance: what a coin reaches has no length.
         bar = "" if auroc is None else f'<div><i style="width:{max(0.0, 2 * auroc - 1):.1%}"></i></div>'
         rows.append(

@@ -1,0 +1,74 @@
+"""The head of a report: what was trained in one paragraph, the numbers that matter, and the run's history."""
+
+from typing import Any
+
+from trainer.report_record import RunRecord
+
+
+def evaluation_title(entry: dict[str, Any]) -> str:
+    """Return what was evaluated, for people: dataset, split, labels and checkpoint."""
+    labels = "" if entry["labels"] == "pack" else f", labels: {entry['labels']}"
+    return f"{entry['dataset']} {entry['split']}{labels}, {entry['checkpoint']} checkpoint"
+
+
+def summary(record: RunRecord) -> str:
+    """Return one paragraph: model, method, data, length, and the first evaluation."""
+    num_epochs = len(record.of_kind("epoch"))
+    if num_epochs:
+        images = next((f" on {start['num_train']:,} images" for start in record.of_kind("start")), "")
+        trained = (
+            f"The model {record.setting('model', 'name') or 'of this run'} was trained{images} for {num_epochs} "
+            f"epoch{'s' if num_epochs != 1 else ''}{_method(record)}."
+        )
+    else:
+        trained = "No epoch of this run has ended yet."
+    if not record.evaluations:
+        return f"{trained} Not evaluated yet: cxr-train evaluate adds its numbers here."
+    entry = record.evaluations[0]
+    auroc = entry["mean_auroc"]
+    value = "no finding had both classes" if auroc is None else f"mean AUROC {auroc:.3f}"
+    return (
+        f"{trained} Evaluated on {entry['num_images']:,} images ({evaluation_title(entry)}): {value} over "
+        f"{entry['num_findings_in_mean']} findings."
+    )
+
+
+def key_numbers(record: RunRecord) -> list[tuple[str, str]]:
+    """Return the first numbers that a reader looks for, each with what it is."""
+    numbers = [
+        (f"{entry['mean_auroc']:.3f}", f"mean AUROC, {evaluation_title(entry)}")
+        for entry in record.evaluations[:2]
+        if entry["mean_auroc"] is not None
+    ]
+    scores = [
+        (epoch["valid_mean_auroc"], epoch["epoch"] + 1)
+        for epoch in record.of_kind("epoch")
+        if epoch.get("valid_mean_auroc") is not None
+    ]
+    if scores:
+        best, number = max(scores, key=lambda score: score[0])
+        numbers.append((f"{best:.3f}", f"best on validation, epoch {number}"))
+    return numbers
+
+
+def history(record: RunRecord) -> dict[str, Any]:
+    """Return what the run started with, and each time that it was stopped, went on, or ended."""
+    values: dict[str, Any] = {}
+    for number, event in enumerate(event for event in record.events if event["event"] in _STATIONS):
+        name = _STATIONS[event["event"]]
+        values[f"{number}. {name}" if number else name] = {key: value for key, value in event.items() if key != "event"}
+    return values
+
+
+_STATIONS = {"start": "started", "resume": "went on", "stop": "stopped", "end": "ended"}
+
+
+def _method(record: RunRecord) -> str:
+    """Return how it was trained, as the end of a sentence; nothing where the configuration does not say."""
+    loss, teacher = record.setting("loss", "name"), record.setting("ema", "enabled") == "on"
+    if loss == "nvum":
+        form = str(record.setting("loss", "regulariser")).replace("_", " ")
+        return f" with NVUM (regulariser: {form}, weight {record.setting('loss', 'reg_weight')})"
+    if loss == "bce":
+        return " with binary cross-entropy" + (" and an EMA teacher" if teacher else "")
+    return f" with the loss {loss}" if loss else ""
