@@ -8,6 +8,7 @@ import csv
 import io
 import os
 import platform
+import re
 import shlex
 import statistics
 import subprocess
@@ -89,10 +90,14 @@ def environment() -> dict[str, object]:
 
 
 def command_line() -> str:
-    """Return how this process was started, as one types it in the project's root."""
+    """Return how this process was started, as one types it in the project's root.
+
+    Of absolute paths only the last name stays: where a machine has its data is nobody else's business.
+    """
     module = getattr(sys.modules["__main__"], "__spec__", None)
     program = ["python", "-m", module.name] if module is not None else [Path(sys.argv[0]).name]
-    return shlex.join([*program, *sys.argv[1:]])
+    arguments = [re.sub(r"(^|=)/.*/", r"\1.../", argument) for argument in sys.argv[1:]]
+    return shlex.join([*program, *arguments])
 
 
 def cpu_model() -> str:

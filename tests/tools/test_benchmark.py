@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.benchmark import append_row, summarise
+from tools.benchmark import append_row, command_line, summarise
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -36,3 +36,9 @@ def test_a_row_says_when_where_and_with_what(tmp_path: Path) -> None:
     (row,) = read(tmp_path / "x.csv")
     for column in ("date", "cpu", "cores", "python", "torch", "numpy", "polars", "pyarrow", "command"):
         assert row[column], column
+
+
+def test_the_command_says_the_names_of_files_and_not_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--labels", "/data/nih/labels.csv", "--out=/tmp/x/y", "--rate", "1/2", "a/b"]
+    monkeypatch.setattr("sys.argv", ["bench", *arguments])
+    assert command_line().endswith(" --labels .../labels.csv --out=.../y --rate 1/2 a/b")
