@@ -1,5 +1,6 @@
 """Runs of seconds on the tiny pack, and what it means that two of them have the same bits."""
 
+import multiprocessing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from trainer.checkpoint import read_checkpoint
 from trainer.events import TIMING_FIELDS, read_events
 from trainer.run_folder import RunFolder
 from trainer.sections import Values
+
+# The server imports torch once; a training process is forked from it, before any thread was started.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.trainer.tiny_runs", "trainer.launch", "torch._dynamo"])
 
 BCE: Values = {"loss": {"name": "bce"}}
 BCE_EMA: Values = {"loss": {"name": "bce"}, "ema": {"enabled": "on"}}
