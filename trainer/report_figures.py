@@ -7,6 +7,7 @@ a light and a dark page. The same input gives the same text: no dates, no random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from io import StringIO
 from typing import Any, Literal
 
@@ -169,7 +170,7 @@ def _as_element(svg: str, label: str) -> str:
     if view_box is None or width is None:
         raise ValueError("matplotlib's SVG has no viewBox or width")
     # Points to CSS pixels: a figure is never drawn larger than it was laid out, and shrinks with a narrow window.
-    opening = f'<svg role="img" aria-label="{label}" {view_box[0]} style="max-width: {float(width[1]) * 4 / 3:.0f}px">'
+    opening = f'<svg role="img" aria-label="{escape(label)}" {view_box[0]} style="max-width: {float(width[1]) * 4 / 3:.0f}px">'
     svg = opening + svg[svg.index(">") + 1 :]
     for role, colour in ROLES.items():
         svg = svg.replace(colour, f"var(--{role})")

@@ -175,6 +175,8 @@ def _shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(map(_shown, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return str(value)
 
 

@@ -53,14 +53,18 @@ def key_numbers(record: RunRecord) -> list[tuple[str, str]]:
 
 def history(record: RunRecord) -> dict[str, Any]:
     """Return what the run started with, and each time that it was stopped, went on, or ended."""
-    values: dict[str, Any] = {}
-    for number, event in enumerate(event for event in record.events if event["event"] in _STATIONS):
-        name = _STATIONS[event["event"]]
-        values[f"{number}. {name}" if number else name] = {key: value for key, value in event.items() if key != "event"}
-    return values
+    stations = [event for event in record.events if event["event"] in _STATIONS]
+    names = [f"{number}. {_STATIONS[event['event']]}" for number, event in enumerate(stations, start=1)]
+    return {
+        name: {key: value for key, value in event.items() if key not in _NOT_SHOWN}
+        for name, event in zip(names, stations, strict=True)
+    }
 
 
 _STATIONS = {"start": "started", "resume": "went on", "stop": "stopped", "end": "ended"}
+
+_NOT_SHOWN = {"event", "best_epoch", "best_valid_mean_auroc"}
+"""The best epoch is in the curves, counted from 1 as people do; events count from 0."""
 
 
 def _method(record: RunRecord) -> str:
