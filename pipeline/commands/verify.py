@@ -15,11 +15,16 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder of the pack.", me
     """
     from pipeline.packing.verify import verify_pack
 
-    with progress_bar("bytes") as bar:
+    with progress_bar("MiB") as bar:
         task = bar.add_task("verify", total=None)
-        pack = verify_pack(folder, lambda done, total: bar.update(task, completed=done, total=total))
+        pack = verify_pack(folder, lambda done, total: bar.update(task, completed=mib(done), total=mib(total)))
     out.print(
         f"{folder}: OK: {pack.num_samples:,} samples, {len(pack.rejected):,} rejected, {len(pack.shards)} shards, "
         f"{pack.size_px} px, {pack.format}, identity {pack.identity[:12]}",
         markup=False,
     )
+
+
+def mib(num_bytes: int) -> int:
+    """Return whole MiB, rounded up, so that a small pack's bar is not empty."""
+    return -(-num_bytes // 2**20)
