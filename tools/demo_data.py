@@ -72,6 +72,10 @@ class Release:
     noisy_NC: NDArray[np.bool_]
     """What the label file says."""
 
+    def path_of(self, row: int) -> Path:
+        """Return the file of an image, by its row in the label file."""
+        return self.folder / f"images_{row // IMAGES_PER_FOLDER + 1:03d}" / "images" / self.films[row].image_id
+
 
 def write_release(
     out_dir: Path,
@@ -133,10 +137,10 @@ def _write_tables(folder: Path, films: Sequence[Film], present_NC: NDArray[np.bo
 def _write_images(release: Release, *, size_px: int, seed: int, workers: int) -> None:
     jobs = []
     for position, (film, present_C) in enumerate(zip(release.films, release.clean_NC, strict=True)):
-        folder = release.folder / f"images_{position // IMAGES_PER_FOLDER + 1:03d}" / "images"
-        folder.mkdir(parents=True, exist_ok=True)
+        path = release.path_of(position)
+        path.parent.mkdir(parents=True, exist_ok=True)
         names = tuple(name for name, there in zip(FINDINGS, present_C, strict=True) if there)
-        jobs.append((folder / film.image_id, film, names))
+        jobs.append((path, film, names))
     chunks = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
     with progress_bar("films") as progress:
         task = progress.add_task("drawing", total=len(jobs))

@@ -170,7 +170,8 @@ def _as_element(svg: str, label: str) -> str:
     if view_box is None or width is None:
         raise ValueError("matplotlib's SVG has no viewBox or width")
     # Points to CSS pixels: a figure is never drawn larger than it was laid out, and shrinks with a narrow window.
-    opening = f'<svg role="img" aria-label="{escape(label)}" {view_box[0]} style="max-width: {float(width[1]) * 4 / 3:.0f}px">'
+    style = f"max-width: {float(width[1]) * 4 / 3:.0f}px"
+    opening = f'<svg role="img" aria-label="{escape(label)}" {view_box[0]} style="{style}">'
     svg = opening + svg[svg.index(">") + 1 :]
     for role, colour in ROLES.items():
         svg = svg.replace(colour, f"var(--{role})")
