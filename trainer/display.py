@@ -61,7 +61,7 @@ class Display:
         best = " (best)" if is_best and valid_mean_auroc is not None else ""
         err.print(
             f"{self._name(epoch)}: loss {loss:.4f}, validation mean AUROC {auroc}{best}, "
-            f"{_shown(pace)}, {pace.elapsed_s:.1f} s",
+            f"trained in {pace.elapsed_s:.1f} s, {_shown(pace)}",
             markup=False,
         )
 

@@ -3,12 +3,13 @@
 ====== =============================================================================================================
 event  fields beside ``event``
 ====== =============================================================================================================
-start  seed, num_threads, num_train, num_valid, device
+start  seed, device, num_threads, num_train, num_valid, torch (version)
 resume epoch, step, checkpoint, num_threads
-train  epoch, step, loss, bce, reg (means over the samples since the last such event), lr, num_rows_nonfinite,
-       images_per_s, data_wait_fraction, elapsed_s
-epoch  epoch, step, loss, bce, reg (means over the epoch), num_rows_nonfinite, valid_mean_auroc, valid_auroc, is_best,
-       epoch_s, images_per_s, data_wait_fraction
+train  epoch, step, loss, bce, reg (means over the samples since the last such event), num_samples,
+       num_rows_nonfinite, num_steps_skipped, lr, images_per_s, data_wait_fraction, elapsed_s
+epoch  epoch, step, loss, bce, reg (means over the epoch), num_samples, num_rows_nonfinite, num_steps_skipped,
+       valid_mean_auroc, valid_auroc, is_best,
+       epoch_s (validation included), images_per_s, data_wait_fraction (of the training alone)
 warning  message
 stop   epoch, step, signal
 end    epoch, step, best_epoch, best_valid_mean_auroc
@@ -26,6 +27,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from manifests.errors import ConfigError
+
 TIMING_FIELDS = frozenset({"images_per_s", "data_wait_fraction", "elapsed_s", "epoch_s"})
 """Fields that differ from run to run of the same bits."""
 
@@ -34,17 +37,33 @@ class EventLog:
     """Appends events to a file; each line is handed to the system as it is written."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab")
+        self.path = path
+        self._file = path.open("ab", buffering=0)
 
     def write(self, event: str, **fields: object) -> None:
-        """Append one event."""
-        self._file.write((json.dumps({"event": event} | _finite(fields)) + "\n").encode())
-        self._file.flush()
+        """Append one event.
+
+        Raises:
+            ConfigError: it cannot be written; a part of a line is cut back when the run is resumed.
+        """
+        line = (json.dumps({"event": event} | _finite(fields)) + "\n").encode()
+        try:
+            num_written = self._file.write(line)
+        except OSError as error:
+            raise self._unwritable(str(error)) from error
+        if num_written != len(line):
+            raise self._unwritable("no space for a whole line")
 
     def sync(self) -> int:
         """Flush the file to the disk; return its length in bytes: where a resumed run cuts it."""
         os.fsync(self._file.fileno())
         return self._file.tell()
+
+    def _unwritable(self, why: str) -> ConfigError:
+        return ConfigError(
+            f"{self.path}: the history cannot be written ({why}); make room, then "
+            f"`cxr-train --resume --out {self.path.parent}`"
+        )
 
     def close(self) -> None:
         """Close the file."""

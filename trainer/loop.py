@@ -21,7 +21,7 @@ from trainer.sections import as_values
 from trainer.signals import StopRequest
 from trainer.state import Best, TrainState
 from trainer.step import TrainStep, nonfinite_loss
-from trainer.stopwatch import Stopwatch, with_waits
+from trainer.stopwatch import Pace, Stopwatch, with_waits
 from trainer.sums import LossMeans
 from trainer.validation import Validation, validate
 
@@ -81,8 +81,8 @@ class TrainingLoop:
             )
         try:
             while cursor.epoch < self.config.run.epochs:
-                self._train_epoch()
-                self._end_epoch(self._validate())
+                pace = self._train_epoch()
+                self._end_epoch(self._validate(), pace)
         except Stopped:
             assert self.stop.signal is not None
             self.log.write("stop", epoch=cursor.epoch, step=cursor.step, signal=self.stop.signal.name)
@@ -99,8 +99,8 @@ class TrainingLoop:
         self.log.sync()
         return True
 
-    def _train_epoch(self) -> None:
-        """Do the steps that the epoch still has."""
+    def _train_epoch(self) -> Pace:
+        """Do the steps that the epoch still has; return their pace."""
         cursor, config = self.state.cursor, self.config
         sample_index_n = self.data.train.sample_index_n
         order = epoch_order(
@@ -129,6 +129,7 @@ class TrainingLoop:
                     raise Stopped
                 if cursor.consumed < len(sample_index_n) and self._checkpoint_is_due():
                     self._write_checkpoint()
+        return self._epoch_watch.read()
 
     def _log_window(self, lr: float) -> None:
         """Write down the loss since the last `train` event and begin a new window."""
@@ -167,9 +168,9 @@ class TrainingLoop:
         if self.stop.requested:
             raise Stopped
 
-    def _end_epoch(self, validation: Validation) -> None:
+    def _end_epoch(self, validation: Validation, pace: Pace) -> None:
         """Write the epoch down, choose the best, close the memory's epoch, write a checkpoint."""
-        state, cursor, pace = self.state, self.state.cursor, self._epoch_watch.read()
+        state, cursor = self.state, self.state.cursor
         means = self._finite(state.epoch_sums.read())
         best_so_far = state.best.valid_mean_auroc
         value = validation.mean_auroc
@@ -184,7 +185,7 @@ class TrainingLoop:
             valid_mean_auroc=value,
             valid_auroc=validation.auroc,
             is_best=is_best,
-            epoch_s=pace.elapsed_s,
+            epoch_s=self._epoch_watch.read().elapsed_s,
             images_per_s=pace.images_per_s,
             data_wait_fraction=pace.data_wait_fraction,
         )

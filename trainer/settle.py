@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 
 from manifests.errors import ConfigError
+from pipeline.cores import usable_cores
 from pipeline.pack import Pack
 from trainer.config import TrainConfig
 from trainer.precision import resolve_precision
@@ -51,11 +52,6 @@ def resolve_device(name: str) -> torch.device:
             "use --set run.device=cpu"
         )
     return torch.device(name)
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use, which a container or Slurm limits."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def refuse_several_processes() -> None:

@@ -36,7 +36,8 @@ def pack(
     """
     from manifests.table import read_manifest
     from manifests.workspace import Workspace
-    from pipeline.packing.config import PackConfig, usable_cores
+    from pipeline.cores import usable_cores
+    from pipeline.packing.config import PackConfig
     from pipeline.packing.packer import pack_manifest
     from pipeline.packing.partial import PartialPack
 

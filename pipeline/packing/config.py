@@ -1,6 +1,5 @@
 """What the user chooses about a pack."""
 
-import os
 from dataclasses import dataclass
 
 from manifests.errors import ConfigError
@@ -35,8 +34,3 @@ class PackConfig:
             raise ConfigError(f"--size {self.size_px}: expected 1 to {MAX_SIZE_PX} px")
         if self.num_workers < 1:
             raise ConfigError(f"--workers {self.num_workers}: expected 1 or more")
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may run on."""
-    return len(os.sched_getaffinity(0))

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.errors import ConfigError, ManifestError
+from pipeline.cores import usable_cores
 from pipeline.errors import PackError
-from pipeline.packing.config import PackConfig, usable_cores
+from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import PackSummary, pack_manifest
 from pipeline.packing.raw import MAX_SHARD_BYTES, RawFormat
 from pipeline.packing.verify import verify_pack

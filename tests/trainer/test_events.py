@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manifests.errors import ConfigError
 from trainer.events import EventLog, cut_back, read_events
 
 
@@ -32,6 +33,14 @@ def test_numbers_that_are_not_finite_become_null_so_that_every_line_is_json(tmp_
         "pace": [None, 1.0],
         "auroc": {"Mass": None},
     }
+
+
+def test_a_full_disk_is_named_with_the_way_on() -> None:
+    with EventLog(Path("/dev/full")) as log, pytest.raises(ConfigError) as error:
+        log.write("start")
+    assert "/dev/full: the history cannot be written ([Errno 28] No space left on device); make room" in str(
+        error.value
+    )
 
 
 def test_a_second_log_appends(tmp_path: Path) -> None:
