@@ -4,8 +4,8 @@
     python -m tools.demo --clean-reference       # also a model trained on the clean labels, as a bound
     python -m tools.demo --seed 1 --csv tools/results/demo.csv
 
-Everything lies in ``demo-data/`` (`--out`): the release, the clean labels, a workspace with manifest, pack and runs, and
-``films.png``, a page of the films. The folder is made anew each time.
+Everything lies in ``demo-data/`` (`--out`): the release, the clean labels, a workspace with manifest, pack and runs,
+and ``films.png``, a page of the films. The folder is made anew each time.
 """
 
 import shutil
@@ -20,12 +20,15 @@ from rich.table import Table
 
 from manifests.errors import ConfigError
 from pipeline.console import err, out, run_command_line
-from pipeline.packing.config import usable_cores
+from pipeline.cores import usable_cores
 from tools.benchmark import append_row
 from tools.demo_data import Release, write_release
-from tools.demo_methods import CLEAN, METHODS, SETTINGS, folder_name
-from tools.demo_runs import CommandError, DemoResult, DemoRun, command, train_and_evaluate
+from tools.demo_methods import CLEAN, METHODS, folder_name
+from tools.demo_runs import MIN_POSITIVES, CommandError, DemoResult, DemoRun, command, shown, train_and_evaluate
 from tools.demo_sheet import write_sheet
+
+RECIPE = Path(__file__).with_name("demo.toml")
+"""Settings of every training."""
 
 MARKER = ".cxr-demo"
 """File by which the demo knows a folder as its own, which it may delete."""
@@ -66,7 +69,7 @@ def demo(
     """Draw a release, build its manifest and pack, train every method on noisy labels, evaluate on clean ones."""
     started = time.monotonic()
     size = QUICK if quick else FULL
-    _make_anew(out_dir)
+    make_anew(out_dir)
     home = out_dir / "cxr-data"
 
     _say(f"1. Drawing {size.num_images:,} chest films; half of the labels 'present' are wrong, half are missing")
@@ -84,7 +87,7 @@ def demo(
     _say("3. Pack")
     command("pipeline.cli", "pack", "--size", str(size.pack_px), home=home)
 
-    runs = _runs(out_dir, home, clean, size=size, seed=seed)
+    runs = _runs(home, clean, size=size, seed=seed)
     if clean_reference:
         runs.append(_clean_run(out_dir, release, runs[1], size=size, home=home))
     at_a_time = min(len(runs), usable_cores())
@@ -93,12 +96,13 @@ def demo(
         err.print(f"$ cxr-train {' '.join(run.arguments)} --out {run.folder}", style="dim", markup=False)
     results = train_and_evaluate(runs, home=home, num_epochs=size.num_epochs, at_a_time=at_a_time)
 
-    for result in results if csv is not None else ():
-        append_row(csv, _row(result, size=size, seed=seed, quick=quick))
+    if csv is not None:
+        for result in results:
+            append_row(csv, _row(result, size=size, seed=seed, quick=quick))
     _show(results, out_dir, elapsed_s=time.monotonic() - started, quick=quick)
 
 
-def _make_anew(folder: Path) -> None:
+def make_anew(folder: Path) -> None:
     """Make an empty folder; delete what an earlier demo left in it, and nothing else.
 
     Raises:
@@ -112,8 +116,8 @@ def _make_anew(folder: Path) -> None:
     (folder / MARKER).touch()
 
 
-def _runs(out_dir: Path, home: Path, clean: Path, *, size: Size, seed: int) -> list[DemoRun]:
-    shared = (*SETTINGS, "--epochs", str(size.num_epochs), "--set", f"run.seed={seed}")
+def _runs(home: Path, clean: Path, *, size: Size, seed: int) -> list[DemoRun]:
+    shared = ("--recipe", str(RECIPE), "--epochs", str(size.num_epochs), "--set", f"run.seed={seed}")
     return [
         DemoRun(
             method=method,
@@ -157,8 +161,8 @@ def _row(result: DemoResult, *, size: Size, seed: int, quick: bool) -> dict[str,
         "test_images": result.num_images,
         "findings_in_mean": result.num_findings,
         "best_epoch": result.best_epoch,
-        "clean_test_mean_auroc_best": f"{result.auroc['best']:.5f}",
-        "clean_test_mean_auroc_last": f"{result.auroc['last']:.5f}",
+        "clean_test_mean_auroc_best": shown(result.auroc["best"], digits=5),
+        "clean_test_mean_auroc_last": shown(result.auroc["last"], digits=5),
         "elapsed_s": f"{result.elapsed_s:.1f}",
     }
 
@@ -166,34 +170,32 @@ def _row(result: DemoResult, *, size: Size, seed: int, quick: bool) -> dict[str,
 def _show(results: list[DemoResult], out_dir: Path, *, elapsed_s: float, quick: bool) -> None:
     """Print the table, what it says and what it does not, and where to look."""
     first = results[0]
-    table = Table(
-        "method", title=f"Mean AUROC of {first.num_findings} findings on {first.num_images:,} test images with clean labels",
-        title_justify="left",
-    )  # fmt: skip
+    title = f"Mean AUROC of {first.num_findings} findings on {first.num_images:,} test images with clean labels"
+    table = Table("method", title=title, title_justify="left")
     for column in ("best on validation", "last epoch", "lost by going on"):
         table.add_column(column, justify="right")
     for result in results:
         best, last = result.auroc["best"], result.auroc["last"]
-        table.add_row(result.run.method, f"{best:.3f}", f"{last:.3f}", f"{best - last:.3f}")
+        lost = None if best is None or last is None else best - last
+        table.add_row(result.run.method, shown(best), shown(last), shown(lost))
     out.print(table)
-    if quick:
-        out.print("quick: two epochs on a few films; these numbers say nothing about the methods")
-    else:
-        out.print(_verdict(results))
+    out.print("quick: a few films; these numbers say nothing about the methods" if quick else verdict(results))
     out.print(f"films: {out_dir / 'films.png'}", markup=False)
     for result in results:
         out.print(f"report, {result.run.method}: {result.run.folder / 'report.html'}", markup=False)
     out.print(f"{elapsed_s:.0f} s")
 
 
-def _verdict(results: list[DemoResult]) -> str:
+def verdict(results: list[DemoResult]) -> str:
     """Return one sentence that the numbers bear out, whichever way they fall."""
     by_method = {result.run.method: result for result in results}
     base, ours = by_method["BCE + EMA"], by_method["NVUM elementwise"]
     parts = []
     for checkpoint, when in (("best", "at the best epoch on validation"), ("last", "at the last epoch")):
-        difference = ours.auroc[checkpoint] - base.auroc[checkpoint]
-        parts.append(f"{abs(difference):.3f} {'above' if difference > 0 else 'below'} BCE + EMA {when}")
+        one, other = ours.auroc[checkpoint], base.auroc[checkpoint]
+        if one is None or other is None:
+            return f"No finding has {MIN_POSITIVES} positives among the test images: there is nothing to compare."
+        parts.append(f"{abs(one - other):.3f} {'above' if one > other else 'below'} BCE + EMA {when}")
     return (
         f"NVUM elementwise is {' and '.join(parts)}. One seed cannot tell such differences from chance: "
         "tools/results/demo.csv has several."

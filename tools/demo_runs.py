@@ -15,6 +15,7 @@ from pathlib import Path
 from manifests.findings import NO_FINDING
 from pipeline.console import err, progress_bar
 from trainer.events import read_events
+from trainer.metrics import mean_of
 
 CHECKPOINTS = ("best", "last")
 MIN_POSITIVES = 20
@@ -49,8 +50,8 @@ class DemoResult:
     run: DemoRun
     """The run."""
 
-    auroc: dict[str, float]
-    """Checkpoint -> mean AUROC on the clean test labels over the findings with enough positives."""
+    auroc: dict[str, float | None]
+    """Checkpoint -> mean AUROC on clean test labels over the findings with enough positives; None: there is none."""
 
     num_findings: int
     """How many findings those are."""
@@ -117,8 +118,8 @@ def _train_one(run: DemoRun, home: Path) -> DemoResult:
         )  # fmt: skip
     result = read_result(run, elapsed_s=time.monotonic() - started)
     err.print(
-        f"{run.method}: clean test AUROC {result.auroc['best']:.3f} at its best epoch on validation "
-        f"({result.best_epoch} of {result.num_epochs}), {result.auroc['last']:.3f} at the last; {result.elapsed_s:.0f} s",
+        f"{run.method}: {result.elapsed_s:.0f} s, mean AUROC on clean labels {shown(result.auroc['best'])} at epoch "
+        f"{result.best_epoch} (best on validation), {shown(result.auroc['last'])} at epoch {result.num_epochs} (last)",
         markup=False,
     )
     return result
@@ -132,10 +133,10 @@ def read_result(run: DemoRun, *, elapsed_s: float) -> DemoResult:
         for finding in entries[0]["findings"]
         if finding["finding"] != NO_FINDING and min(finding["positives"], finding["negatives"]) >= MIN_POSITIVES
     ]
-    auroc = {}
-    for entry in entries:
-        values = [finding["auroc"] for finding in entry["findings"] if finding["finding"] in counted]
-        auroc[entry["checkpoint"]] = sum(values) / len(values) if values else float("nan")
+    auroc = {
+        entry["checkpoint"]: mean_of([f["auroc"] for f in entry["findings"] if f["finding"] in counted])
+        for entry in entries
+    }
     epochs = [event for event in read_events(run.folder / "events.jsonl") if event["event"] == "epoch"]
     scores = [event["valid_mean_auroc"] or 0.0 for event in epochs]
     return DemoResult(
@@ -147,6 +148,11 @@ def read_result(run: DemoRun, *, elapsed_s: float) -> DemoResult:
         num_epochs=len(epochs),
         elapsed_s=elapsed_s,
     )
+
+
+def shown(value: float | None, digits: int = 3) -> str:
+    """Return a metric as text, n/a where there is none."""
+    return "n/a" if value is None else f"{value:.{digits}f}"
 
 
 @contextmanager
