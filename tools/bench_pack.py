@@ -6,7 +6,7 @@ Contenders, one after the other, round after round, over the same files in the p
 
 - ``pillow loop x1``: open, convert to gray, resize, and throw the pixels away; no packer that decodes with Pillow
   can be faster on one core;
-- ``pillow loop x2``: the same loop on halves of the list in two processes that are already started;
+- ``pillow loop x2``: the same loop on halves of the list in two forks, which start in milliseconds;
 - ``pack x1`` and ``pack x2``: `cxr-prep pack` without the start of its own process, but with that of its
   workers, checks, checksums, and everything flushed to disk.
 
@@ -17,6 +17,7 @@ goes to tools/results/pack.csv.
 import argparse
 import json
 import multiprocessing
+import os
 import shutil
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -65,7 +67,7 @@ def main() -> None:
     parser.add_argument("--num-images", type=int, default=512, help="images a run (default 512)")
     parser.add_argument("--runs", type=int, default=7, help="runs of each contender (default 7)")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, worker_processes() as processes:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         root = arguments.images or draw_films(folder / "films")
         files = sorted(root.glob("*.png"))
@@ -73,19 +75,14 @@ def main() -> None:
         manifest, out = write_manifest(folder / "films.parquet", paths), folder / "pack"
         contenders = [
             Contender(kind=PEER, num_processes=1, run=lambda: bare_loop(root, paths)),
-            Contender(kind=PEER, num_processes=2, run=lambda: bare_loops(processes, root, paths)),
+            Contender(kind=PEER, num_processes=2, run=lambda: bare_loops(root, paths)),
             Contender(kind="pack", num_processes=1, run=lambda: pack(manifest, root, out, num_workers=1)),
             Contender(kind="pack", num_processes=2, run=lambda: pack(manifest, root, out, num_workers=2)),
         ]
-        seconds = measure(contenders, arguments.runs)
+        measured = measure(contenders, arguments.runs)
         mean_kb = sum(file.stat().st_size for file in files) / len(files) / 1000
     source = f"{'real' if arguments.images else 'drawn'} PNG, {mean_kb:.0f} kB"
-    report(contenders, seconds, num_images=arguments.num_images, source=source)
-
-
-def worker_processes() -> ProcessPoolExecutor:
-    """Return the two processes of the peer."""
-    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+    report(contenders, measured, num_images=arguments.num_images, source=source)
 
 
 def bare_loop(root: Path, paths: Sequence[str]) -> None:
@@ -95,9 +92,10 @@ def bare_loop(root: Path, paths: Sequence[str]) -> None:
             np.asarray(image.convert("L").resize((SIZE_PX, SIZE_PX), Image.Resampling.BILINEAR))
 
 
-def bare_loops(processes: ProcessPoolExecutor, root: Path, paths: Sequence[str]) -> None:
-    """Run the bare loop over halves of the list at the same time."""
-    list(processes.map(bare_loop, [root, root], [paths[0::2], paths[1::2]]))
+def bare_loops(root: Path, paths: Sequence[str]) -> None:
+    """Run the bare loop over halves of the list at the same time, in forks of this process."""
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as processes:
+        list(processes.map(bare_loop, [root, root], [paths[0::2], paths[1::2]]))
 
 
 def pack(manifest: Path, root: Path, out: Path, num_workers: int) -> None:
@@ -108,18 +106,30 @@ def pack(manifest: Path, root: Path, out: Path, num_workers: int) -> None:
     shutil.rmtree(out)
 
 
-def measure(contenders: Sequence[Contender], runs: int) -> dict[str, list[float]]:
-    """Return the seconds of every run by contender's name; they take turns, after one round unmeasured."""
-    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+class Run(NamedTuple):
+    """What one run took: on the clock, and of all processors, its processes included."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def cpu_s() -> float:
+    """Return the processor time of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
+def measure(contenders: Sequence[Contender], runs: int) -> dict[str, list[Run]]:
+    """Return every run by contender's name; they take turns, after one round unmeasured."""
+    measured: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
     for run in range(runs + 1):
         for contender in contenders:
-            begin_s = time.perf_counter()
+            begin_s, begin_cpu_s = time.perf_counter(), cpu_s()
             contender.run()
             if run:
-                seconds[contender.name].append(time.perf_counter() - begin_s)
+                measured[contender.name].append(Run(time.perf_counter() - begin_s, cpu_s() - begin_cpu_s))
         print(f"\rrun {run} of {runs}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    return seconds
+    return measured
 
 
 def draw_films(folder: Path) -> Path:
@@ -156,17 +166,19 @@ def write_manifest(path: Path, paths: Sequence[str]) -> Path:
     return path
 
 
-def report(contenders: Sequence[Contender], seconds: dict[str, list[float]], *, num_images: int, source: str) -> None:
+def report(contenders: Sequence[Contender], measured: dict[str, list[Run]], *, num_images: int, source: str) -> None:
     """Print images a second, the share of the peer with as many processes, and the gain over one; append the rows."""
-    rates = {name: summarise([num_images / run_s for run_s in runs]) for name, runs in seconds.items()}
+    rates = {name: summarise([num_images / run.wall_s for run in runs]) for name, runs in measured.items()}
     print(f"{num_images} images, {source}, to {SIZE_PX} px; images/s: median (min to max)")
     for contender in contenders:
         rate = rates[contender.name]
         of_peer = rate.median / rates[f"{PEER} x{contender.num_processes}"].median
         of_one = rate.median / rates[f"{contender.kind} x1"].median
+        cpu_ms = summarise([1000 * run.cpu_s / num_images for run in measured[contender.name]]).median
         print(
             f"{contender.name:16} {rate.median:6.1f} ({rate.min:.1f} to {rate.max:.1f}), "
-            f"{of_peer:.2f} of the bare loop, {of_one:.2f} times one process"
+            f"{of_peer:.2f} of the bare loop, {of_one:.2f} times one process, "
+            f"{cpu_ms:.2f} ms of processor an image"
         )
         append_row(
             RESULTS / "pack.csv",
@@ -176,12 +188,13 @@ def report(contenders: Sequence[Contender], seconds: dict[str, list[float]], *, 
                 "num_processes": contender.num_processes,
                 "source": source,
                 "num_images": num_images,
-                "runs": len(seconds[contender.name]),
+                "runs": len(measured[contender.name]),
                 "images_per_s": f"{rate.median:.1f}",
                 "images_per_s_min": f"{rate.min:.1f}",
                 "images_per_s_max": f"{rate.max:.1f}",
                 "of_bare_loop": f"{of_peer:.3f}",
                 "of_one_process": f"{of_one:.3f}",
+                "cpu_ms_per_image": f"{cpu_ms:.2f}",
             },
         )
 
