@@ -20,12 +20,12 @@ def resolve_precision(option: PrecisionOption, device: torch.device) -> Precisio
         ConfigError: not an option, or not one of this device.
     """
     if option not in get_args(PrecisionOption):
-        raise ConfigError(f"precision={option}: expected {', '.join(get_args(PrecisionOption))}")
+        raise ConfigError(f"step.precision={option}: expected {', '.join(get_args(PrecisionOption))}")
     has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
     if option == "auto":
         return "bf16" if device.type == "cuda" and has_bf16 else "fp32"
     if option == "bf16" and not has_bf16:
-        raise ConfigError("precision=bf16: this GPU has no bf16; use precision=fp16 or precision=fp32")
+        raise ConfigError("step.precision=bf16: this GPU has no bf16; use fp16 or fp32")
     return option
 
 

@@ -51,9 +51,9 @@ def build_model(name: str, num_outputs: int, *, input_size_px: int) -> nn.Module
     if spec is None:
         near = get_close_matches(name, MODELS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"model={name}: unknown{hint} (there are: {', '.join(MODELS)})")
+        raise ConfigError(f"model.name={name}: unknown{hint} (there are: {', '.join(MODELS)})")
     if input_size_px < spec.min_size_px:
-        raise ConfigError(f"model={name}: images of {input_size_px} px; it takes {spec.min_size_px} px and more")
+        raise ConfigError(f"model.name={name}: images of {input_size_px} px; it takes {spec.min_size_px} px and more")
     model = spec.make(num_outputs)
     for param in model.parameters():
         if param.ndim == 4:

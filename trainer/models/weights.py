@@ -87,7 +87,7 @@ def _download(name: str) -> Mapping[str, torch.Tensor]:
     """Return torchvision's ImageNet weights, from torch's cache or the network."""
     if name not in IMAGENET_URLS:
         raise ConfigError(
-            f"model={name}: there are no ImageNet weights for it (there are for {', '.join(IMAGENET_URLS)})"
+            f"model.name={name}: there are no ImageNet weights for it (there are for {', '.join(IMAGENET_URLS)})"
         )
     url = IMAGENET_URLS[name]
     try:
