@@ -17,7 +17,6 @@ from pipeline.console import err, progress_bar
 from trainer.events import read_events
 from trainer.metrics import mean_of
 
-CHECKPOINTS = ("best", "last")
 MIN_POSITIVES = 20
 """Findings with fewer positives among the clean test labels are in no mean: their AUROC is mostly chance."""
 
@@ -111,11 +110,8 @@ def train_and_evaluate(runs: Sequence[DemoRun], *, home: Path, num_epochs: int, 
 def _train_one(run: DemoRun, home: Path) -> DemoResult:
     started = time.monotonic()
     command("trainer.cli", *run.arguments, "--out", str(run.folder), home=home, quiet=True)
-    for checkpoint in CHECKPOINTS:
-        command(
-            "trainer.cli", "evaluate", "--run", str(run.folder), *run.evaluation, "--checkpoint", checkpoint,
-            home=home, quiet=True,
-        )  # fmt: skip
+    checkpoints = [argument for name in ("best", "last") for argument in ("--checkpoint", name)]
+    command("trainer.cli", "evaluate", "--run", str(run.folder), *run.evaluation, *checkpoints, home=home, quiet=True)
     result = read_result(run, elapsed_s=time.monotonic() - started)
     err.print(
         f"{run.method}: {result.elapsed_s:.0f} s, mean AUROC on clean labels {shown(result.auroc['best'])} at epoch "

@@ -1,4 +1,4 @@
-"""`cxr-train evaluate`: a run's model on a split of a pack; writes predictions, metrics.json and report.html.
+"""A run's model on a split of a pack: predictions and an entry of metrics.json.
 
 Letters of the shapes: N rows of the pack, n rows of the selection, C outputs of the label space.
 """
@@ -20,7 +20,6 @@ from trainer.metrics import measure
 from trainer.metrics_file import EvaluationEntry, add_evaluation
 from trainer.predictions import Predictions, predictions_file
 from trainer.relabel import relabelled
-from trainer.report import write_report
 from trainer.settle import resolve_device
 from trainer.trained_model import TrainedModel, load_trained_model
 
@@ -57,19 +56,8 @@ class EvaluateConfig:
     """`auto` (the GPU where there is one), `cpu`, `cuda` or `cuda:N`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """What came out, and where it was written."""
-
-    entry: EvaluationEntry
-    """The entry of metrics.json."""
-
-    report: Path
-    """The run's report, written anew."""
-
-
-def evaluate(config: EvaluateConfig, on_step: Callable[[int, int], None] | None = None) -> Evaluation:
-    """Evaluate, write the three files into the run's folder, return what came out.
+def evaluate(config: EvaluateConfig, on_step: Callable[[int, int], None] | None = None) -> EvaluationEntry:
+    """Evaluate, write predictions and metrics.json into the run's folder, return the entry of metrics.json.
 
     Args:
         config: what on what.
@@ -119,10 +107,9 @@ def evaluate(config: EvaluateConfig, on_step: Callable[[int, int], None] | None 
     try:
         predictions.write(config.run / file)
         add_evaluation(config.run, entry)
-        report = write_report(config.run)
     except OSError as error:
         raise ConfigError(f"{config.run}: cannot be written ({error})") from error
-    return Evaluation(entry=entry, report=report)
+    return entry
 
 
 def _pack_folder(config: EvaluateConfig, model: TrainedModel) -> Path:

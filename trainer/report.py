@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from manifests.atomic import write_bytes_atomically
+from manifests.errors import ConfigError
 from trainer.report_page import heading, key_figures, page, paragraph, warnings_box
 from trainer.report_record import RunRecord, read_record
 from trainer.report_sections import (
@@ -23,11 +24,14 @@ def write_report(run_dir: Path) -> Path:
     The same folder gives the same bytes.
 
     Raises:
-        ConfigError: the folder holds no run, or a file in it is damaged.
+        ConfigError: the folder holds no run, a file in it is damaged, or the report cannot be written.
     """
     record = read_record(run_dir)
     path = run_dir / REPORT_FILE
-    write_bytes_atomically(path, report_html(record).encode())
+    try:
+        write_bytes_atomically(path, report_html(record).encode())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error})") from error
     return path
 
 

@@ -81,7 +81,7 @@ def result(method: str, best: float | None, last: float | None) -> DemoResult:
     [(0.8, 0.7, "0.100 above BCE + EMA at the best epoch on validation and 0.050 below BCE + EMA at the last epoch"),
      (0.7, None, "nothing to compare")],
 )  # fmt: skip
-def test_theverdict_says_what_the_numbers_say(best: float, last: float | None, expected: str) -> None:
-    verdict = verdict([result("BCE + EMA", 0.7, 0.75), result("NVUM elementwise", best, last)])
-    assert expected in verdict
+def test_the_verdict_says_what_the_numbers_say(best: float, last: float | None, expected: str) -> None:
+    sentence = verdict([result("BCE + EMA", 0.7, 0.75), result("NVUM elementwise", best, last)])
+    assert expected in sentence
     assert (shown(0.12345), shown(None)) == ("0.123", "n/a")

@@ -1,7 +1,10 @@
 """Evaluation of a run: every number can be recomputed from its predictions, and it is about the right images."""
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +16,6 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from manifests.atomic import write_bytes_atomically
 from manifests.errors import ConfigError, ManifestError
 from manifests.findings import NO_FINDING
 from pipeline.errors import PackError
@@ -54,14 +56,6 @@ def run(trained: Path, tmp_path: Path) -> Path:
     return shutil.copytree(trained, tmp_path / "run")
 
 
-@pytest.fixture(autouse=True)
-def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report without plots: drawing them has tests of its own."""
-    monkeypatch.setattr(
-        "trainer.evaluate.write_report", lambda run: write_bytes_atomically(run / "report.html", b"quick")
-    )
-
-
 def other_labels(folder: Path, name: str, **columns: pa.Array) -> Path:
     """The manifest of the pack under another name, with some columns changed."""
     folder.mkdir()
@@ -82,7 +76,7 @@ def metrics_of(run: Path) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_every_number_equals_scikit_learn_on_the_predictions(run: Path, pack: Pack, split: str) -> None:
-    entry = evaluate(EvaluateConfig(run=run, split=split)).entry
+    entry = evaluate(EvaluateConfig(run=run, split=split))
     table = pl.read_parquet(run / entry.predictions)
     assert len(table) == entry.num_images
     values = []
@@ -100,11 +94,10 @@ def test_every_number_equals_scikit_learn_on_the_predictions(run: Path, pack: Pa
     assert entry.metrics.mean_auroc == pytest.approx(np.mean(values))
     assert entry.metrics.num_findings_in_mean == len(values)
     assert json.loads(json.dumps(entry.as_values())) == metrics_of(run)[0]
-    assert (run / "report.html").is_file()
 
 
 def test_predictions_are_of_the_split_and_bear_the_manifests_names_and_labels(run: Path, pack: Pack) -> None:
-    predictions = read_predictions(run / evaluate(EvaluateConfig(run=run)).entry.predictions)
+    predictions = read_predictions(run / evaluate(EvaluateConfig(run=run)).predictions)
     rows = pack.manifest().table.to_pylist()
     expected = [row for row in rows if row["split"] == "test" and row["Consolidation"] != 1]
     assert predictions.image_id_n == [row["image_id"] for row in expected]
@@ -125,13 +118,13 @@ def test_the_teacher_is_what_is_evaluated(run: Path) -> None:
 
 
 def test_other_labels_are_joined_by_image_and_missing_ones_masked(run: Path, tmp_path: Path) -> None:
-    own = read_predictions(run / evaluate(EvaluateConfig(run=run)).entry.predictions)
+    own = read_predictions(run / evaluate(EvaluateConfig(run=run)).predictions)
     flipped = pa.array([i % 2 if i % 3 else None for i in range(NUM_IMAGES)], pa.int8())
     path = other_labels(tmp_path / "other", "experts", Effusion=flipped)
     # Another order of the rows must not matter.
     table = pq.read_table(path)
     pq.write_table(table.take(pa.array(range(NUM_IMAGES - 1, -1, -1))), path)
-    entry = evaluate(EvaluateConfig(run=run, labels=path)).entry
+    entry = evaluate(EvaluateConfig(run=run, labels=path))
     assert (entry.labels, entry.predictions) == ("experts", "predictions-nih-test-experts.parquet")
     theirs = read_predictions(run / entry.predictions)
     column = theirs.findings.index("Effusion")
@@ -146,7 +139,7 @@ def test_other_labels_are_joined_by_image_and_missing_ones_masked(run: Path, tmp
 def test_images_without_other_labels_are_left_out_and_counted(run: Path, tmp_path: Path) -> None:
     path = other_labels(tmp_path / "other", "few")
     pq.write_table(pq.read_table(path).slice(0, 48), path)
-    entry = evaluate(EvaluateConfig(run=run, labels=path)).entry
+    entry = evaluate(EvaluateConfig(run=run, labels=path))
     assert entry.left_out["no label of the label space"] == 12
     assert max(read_predictions(run / entry.predictions).sample_index_n) < 48
 
@@ -161,18 +154,16 @@ def test_an_entry_replaces_the_one_of_its_key_and_no_other(run: Path, tmp_path: 
 
 
 def test_a_checkpoint_by_its_path_is_the_same_as_by_its_name(run: Path) -> None:
-    last = evaluate(EvaluateConfig(run=run, checkpoint="last")).entry
-    named = evaluate(
-        EvaluateConfig(run=run, checkpoint=str(load_trained_model(run, checkpoint="last").checkpoint))
-    ).entry
+    last = evaluate(EvaluateConfig(run=run, checkpoint="last"))
+    named = evaluate(EvaluateConfig(run=run, checkpoint=str(load_trained_model(run, checkpoint="last").checkpoint)))
     assert named.metrics == last.metrics
     assert named.checkpoint == f"step-{last.step:08d}"
 
 
 def test_batch_size_and_loader_do_not_change_what_is_measured(run: Path) -> None:
-    first = evaluate(EvaluateConfig(run=run)).entry
+    first = evaluate(EvaluateConfig(run=run))
     probs_nC = read_predictions(run / first.predictions).probs_nC
-    second = evaluate(EvaluateConfig(run=run, batch_size=5, loader="reference")).entry
+    second = evaluate(EvaluateConfig(run=run, batch_size=5, loader="reference"))
     assert np.allclose(read_predictions(run / second.predictions).probs_nC, probs_nC, atol=1e-6)
 
 
@@ -189,7 +180,7 @@ def test_a_pack_that_took_the_place_of_the_runs_is_refused(run: Path, tmp_path: 
 
 def test_another_pack_of_the_same_dataset_is_measured_with_a_warning(run: Path, tmp_path: Path) -> None:
     other = make_pack(tmp_path, num_images=NUM_IMAGES + 8)
-    entry = evaluate(EvaluateConfig(run=run, pack=other.folder)).entry
+    entry = evaluate(EvaluateConfig(run=run, pack=other.folder))
     assert "may have been trained on patients" in entry.warnings[0]
     assert "may have been trained on patients" in write_report(run).read_text()
 
@@ -215,3 +206,29 @@ def test_what_cannot_be_evaluated_is_one_clear_error(run: Path, change: dict[str
     with pytest.raises(ConfigError, match=message):
         evaluate(replace(EvaluateConfig(run=run), **change))  # type: ignore[arg-type]
     assert not (run / "metrics.json").exists()
+
+
+def run_command(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "trainer.cli", "evaluate", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_prints_every_finding_with_its_positives_and_writes_the_report(run: Path) -> None:
+    done = run_command("--run", str(run), "--checkpoint", "best", "--checkpoint", "last")
+    assert done.returncode == 0, done.stderr
+    for entry in metrics_of(run):
+        for finding in entry["findings"]:  # type: ignore[attr-defined]
+            auroc = "n/a" if finding["auroc"] is None else f"{finding['auroc']:.4f}"
+            row = rf"{finding['finding']} +│ +{finding['positives']} │ +{finding['negatives']} │ +{auroc} │"
+            assert re.search(row, done.stdout), row
+    assert [entry["checkpoint"] for entry in metrics_of(run)] == ["best", "last"]
+    assert f"report: {run / 'report.html'}" in done.stdout
+    assert "n/a" in done.stdout
+
+
+def test_a_user_error_is_one_line_and_exit_code_2(run: Path) -> None:
+    done = run_command("--run", str(run), "--split", "testing")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "there are: train, valid, test" in done.stderr

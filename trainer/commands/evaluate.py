@@ -1,11 +1,16 @@
 """`cxr-train evaluate`: AUROC and average precision of a run on a split, and its report."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.console import err, out, progress_bar
+
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from trainer.metrics_file import EvaluationEntry
 
 
@@ -20,8 +25,9 @@ def evaluate(
         typer.Option("--labels", metavar="MANIFEST", help="Score against the labels of this manifest, image by image."),
     ] = None,
     checkpoint: Annotated[
-        str, typer.Option("--checkpoint", metavar="best|last|FILE", help="Which state of the run.")
-    ] = "best",
+        list[str] | None,
+        typer.Option("--checkpoint", metavar="best|last|FILE", help="Which state of the run; may be repeated."),
+    ] = None,
     loader: Annotated[
         str | None, typer.Option("--loader", metavar="NAME", help="How batches are read. Default: the run's.")
     ] = None,
@@ -37,28 +43,30 @@ def evaluate(
     The table names the positives beside each number; a finding without positives or without negatives is "n/a". Means
     leave No Finding out. Probabilities are kept in predictions-DATASET-SPLIT.parquet.
     """
-    from pipeline.console import progress_bar
     from trainer.evaluate import EvaluateConfig
-    from trainer.evaluate import evaluate as run_evaluation
+    from trainer.evaluate import evaluate as evaluate_one
+    from trainer.report import write_report
 
-    config = EvaluateConfig(
-        run=run, pack=pack, split=split, labels=labels, checkpoint=checkpoint, loader=loader, batch_size=batch_size,
-        device=device,
-    )  # fmt: skip
-    with progress_bar("images") as progress:
-        task = progress.add_task("evaluate", total=None)
-        evaluation = run_evaluation(
-            config, on_step=lambda done, total: progress.update(task, completed=done, total=total)
-        )
-    show(evaluation.entry)
-    typer.echo(f"predictions: {run / evaluation.entry.predictions}\nreport: {evaluation.report}")
+    for name in checkpoint or ["best"]:
+        config = EvaluateConfig(
+            run=run, pack=pack, split=split, labels=labels, checkpoint=name, loader=loader, batch_size=batch_size,
+            device=device,
+        )  # fmt: skip
+        with progress_bar("images") as progress:
+            task = progress.add_task(f"evaluate {name}", total=None)
+            entry = evaluate_one(config, on_step=partial(_advance, progress, task))
+        show(entry)
+        out.print(f"predictions: {run / entry.predictions}", markup=False)
+    out.print(f"report: {write_report(run)}", markup=False)
+
+
+def _advance(progress: "Progress", task: "TaskID", done: int, total: int) -> None:
+    progress.update(task, completed=done, total=total)
 
 
 def show(entry: "EvaluationEntry") -> None:
     """Print the table of one evaluation, what was left out, and the warnings."""
     from rich.table import Table
-
-    from pipeline.console import err, out
 
     title = f"{entry.dataset}, split {entry.split}, labels {entry.labels}, checkpoint {entry.checkpoint}"
     table = Table("finding", title=f"{title}: {entry.num_images:,} images", title_justify="left")
