@@ -29,6 +29,7 @@ class BufferPool:
             buffer = self._free.pop()
         except IndexError:
             buffer = self._new()
+        # Whoever wraps the view must wrap this very array: numpy lets a view of a view hold on to the buffer alone.
         view = buffer[:num_rows]
         # append of a deque is atomic, so the view may die in any thread.
         weakref.finalize(view, self._free.append, buffer).atexit = False

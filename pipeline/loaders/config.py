@@ -19,7 +19,7 @@ class LoaderConfig:
     """Threads that read in the background; backends without threads ignore it."""
 
     prefetch: int = 4
-    """Batches that are read ahead of the consumer; each is one more buffer of batch_size images."""
+    """Batches that are read ahead of the consumer, at least; small batches are read some at a time."""
 
     def __post_init__(self) -> None:
         """Refuse impossible values.

@@ -1,8 +1,9 @@
 """Work done ahead of its consumer by threads, handed over in order."""
 
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from threading import Thread
 from typing import Generic, Self, TypeVar
 
 Item = TypeVar("Item")
@@ -14,8 +15,17 @@ _JOIN_TIMEOUT_S = 60.0
 class Prefetcher(Generic[Item, Result]):
     """Iterator over ``work(item)`` for each of `items`, in their order, computed in background threads.
 
-    At most `depth` results are finished or in the making ahead of the consumer. An exception in `items` or `work` is
-    raised where its result would have come, with the traceback of the thread; then the pass is over.
+    ::
+
+        items    0 1 2 3 4 5 6 ...          2 threads, depth 4: before result 0 is given, items 0..3 are handed out;
+        thread 0 0   2   4   6              each result that the consumer takes lets one more item go
+        thread 1   1   3   5
+
+    Item n goes to thread n mod num_threads and the consumer asks the threads in turn: no lock, no counting, nothing to
+    sort; an item and a result cost one `SimpleQueue` each. An exception in `items` or `work` is raised where its result
+    would have come, with the traceback of the thread; then the pass is over.
+
+    One thread consumes and closes.
     """
 
     def __init__(
@@ -23,84 +33,84 @@ class Prefetcher(Generic[Item, Result]):
     ) -> None:
         self._work = work
         self._items = items
-        self._depth = max(depth, num_threads)
-        lock = threading.Lock()
-        self._room = threading.Condition(lock)  # the consumer took a result, or the pass is over
-        self._ready = threading.Condition(lock)  # a result is there, or no more will come
-        self._results: dict[int, Result | BaseException] = {}
-        self._num_taken = 0  # items that threads have taken
-        self._num_given = 0  # results that the consumer has taken
+        self._error_of_items: BaseException | None = None
         self._exhausted = False
         self._closed = False
+        self._num_asked = 0
+        self._num_given = 0
+        self._tasks: list[SimpleQueue[Item | None]] = [SimpleQueue() for _ in range(num_threads)]
+        self._results: list[SimpleQueue[Result | _Failure]] = [SimpleQueue() for _ in range(num_threads)]
         self._threads = [
-            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True) for number in range(num_threads)
+            Thread(target=self._run, args=lane, name=f"{name}-{number}", daemon=True)
+            for number, lane in enumerate(zip(self._tasks, self._results, strict=True))
         ]
         for thread in self._threads:
             thread.start()
+        for _ in range(max(depth, num_threads)):
+            self._ask()
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Result:
-        with self._ready:
-            while self._num_given not in self._results:
-                if self._exhausted and self._num_given == self._num_taken:
-                    raise StopIteration
-                if self._closed:
-                    raise RuntimeError("the loader was closed in the middle of a pass")
-                self._ready.wait()
-            result = self._results.pop(self._num_given)
-            self._num_given += 1
-            self._room.notify()
-        if isinstance(result, BaseException):
+        if self._exhausted and self._num_given == self._num_asked:
             self.close()
-            raise result
+            if self._error_of_items is not None:
+                raise self._error_of_items
+            raise StopIteration
+        if self._closed:
+            raise RuntimeError("the loader was closed in the middle of a pass")
+        result = self._results[self._num_given % len(self._threads)].get()
+        self._num_given += 1
+        if isinstance(result, _Failure):
+            self.close()
+            raise result.error
+        self._ask()
         return result
 
     def close(self) -> None:
         """Let the threads finish what they are at, drop their results, and wait until they are gone."""
-        with self._room:
-            self._closed = True
-            self._room.notify_all()
-            self._ready.notify_all()
+        self._closed = True
+        for tasks in self._tasks:
+            tasks.put(None)
         if sys.is_finalizing():
             return  # the interpreter has ended its daemon threads already; joining one would wait for ever
         for thread in self._threads:
             thread.join(_JOIN_TIMEOUT_S)
             if thread.is_alive():
                 raise RuntimeError(f"the loader thread {thread.name} did not end within {_JOIN_TIMEOUT_S:.0f} s")
-        self._results.clear()
+        for results in self._results:
+            while not results.empty():
+                results.get()
 
-    def _run(self) -> None:
-        while (taken := self._take()) is not None:
-            number, item = taken
-            result: Result | BaseException
+    def _ask(self) -> None:
+        """Hand the next item to its thread."""
+        if self._exhausted:
+            return
+        try:
+            item = next(self._items)
+        except StopIteration:
+            self._exhausted = True
+        except Exception as error:  # noqa: BLE001 - raised when the results before it are given
+            self._exhausted = True
+            self._error_of_items = error
+        else:
+            self._tasks[self._num_asked % len(self._tasks)].put(item)
+            self._num_asked += 1
+
+    def _run(self, tasks: "SimpleQueue[Item | None]", results: "SimpleQueue[Result | _Failure]") -> None:
+        while (item := tasks.get()) is not None and not self._closed:
             try:
                 result = self._work(item)
             except BaseException as error:  # noqa: BLE001 - carried to the consumer, which raises it
-                result = error
-            with self._ready:
-                self._results[number] = result
-                if number == self._num_given:
-                    self._ready.notify()
+                results.put(_Failure(error))
+                return
+            results.put(result)
+            del item, result  # a thread that waits holds on to no batch
 
-    def _take(self) -> tuple[int, Item] | None:
-        """Return the next item and its number, or None when there is no more to do."""
-        with self._room:
-            while not (self._closed or self._exhausted) and self._num_taken - self._num_given >= self._depth:
-                self._room.wait()
-            if self._closed or self._exhausted:
-                return None
-            try:
-                item = next(self._items)
-            except BaseException as error:  # noqa: BLE001 - carried to the consumer, which raises it
-                self._exhausted = True
-                if not isinstance(error, StopIteration):
-                    self._results[self._num_taken] = error
-                    self._num_taken += 1
-                self._room.notify_all()
-                self._ready.notify_all()
-                return None
-            number = self._num_taken
-            self._num_taken += 1
-            return number, item
+
+class _Failure:
+    """An exception on its way to the consumer."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error

@@ -6,8 +6,8 @@
     shard-00001.npy                                  [header|row 0|...]
     address space    |header|  0  |  1  |...| n-1 |gap|  n+g |...
 
-Rows of all shards lie at ``origin + number * row_bytes``; a gap of less than a page and a row parts two shards. numpy
-then sees one array [rows, S * S], and a `np.take` of a whole batch leaves the GIL once, however many shards there are.
+Rows of all shards lie at ``origin + number * row_bytes``; gaps, which cost addresses but no memory, part the shards.
+numpy then sees one array [rows, S * S], and a `np.take` of a whole batch leaves the GIL once, however many shards.
 """
 
 import ctypes
@@ -24,6 +24,9 @@ from pipeline.errors import PackError
 from pipeline.loaders.npy import cut_short, data_offset, repair
 from pipeline.pack import Pack
 
+_HUGE_PAGE_BYTES = 2 << 20
+_LARGEST_GAP_BYTES = 1 << 30
+
 _MAP_FIXED = 0x10  # Linux and macOS; Python's mmap module does not name it
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
@@ -36,8 +39,7 @@ _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 class ShardMap:
     """Read-only map of a raw pack: `gather` copies the rows of any samples into a buffer.
 
-    The files stay open beside the map: a shard that is cut short while it is mapped would end the process with SIGBUS,
-    so their sizes are looked at before each gather (0.2 us a shard).
+    The files stay open beside the map, so that `check` can look at their sizes (0.3 us each) before a group of gathers.
     """
 
     def __init__(self, pack: Pack) -> None:
@@ -65,16 +67,27 @@ class ShardMap:
             hint = "raise the limit (`ulimit -n`)" if error.errno == errno.EMFILE else repair(pack)
             raise PackError(f"{pack.folder}: its shards cannot be mapped ({error}); {hint}") from error
 
-    def gather(self, sample_index_B: npt.NDArray[np.int64], images_BR: npt.NDArray[np.uint8]) -> None:
-        """Copy the pixels of each sample into a row of `images_BR` (uint8 [B, S * S], contiguous), off the GIL.
+    def rows_of(self, sample_index_B: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the row numbers of samples, which `gather` takes: int64 [B]."""
+        shard_B = np.searchsorted(self._first_index, sample_index_B, side="right") - 1
+        return sample_index_B + self._skew[shard_B]
+
+    def gather(self, row_B: npt.NDArray[np.int64], images_B1HW: npt.NDArray[np.uint8]) -> None:
+        """Copy rows into `images_B1HW` (uint8 [B, 1, S, S], contiguous), off the GIL."""
+        # mode="clip" because numpy's default copies through a second buffer; no row is ever outside.
+        np.take(self._rows, row_B, axis=0, out=images_B1HW.reshape(-1, self._row_bytes), mode="clip")
+
+    def check(self) -> None:
+        """Look whether every shard is still as long as it was.
 
         Raises:
-            PackError: a shard has become shorter since it was mapped.
+            PackError: one has become shorter; to read it would end the process with SIGBUS.
         """
-        shard_B = np.searchsorted(self._first_index, sample_index_B, side="right") - 1
-        self._check_sizes(set(shard_B.tolist()))
-        # mode="clip" because numpy's default copies through a second buffer; no index is ever outside.
-        np.take(self._rows, sample_index_B + self._skew[shard_B], axis=0, out=images_BR, mode="clip")
+        for number, (file, needed) in enumerate(zip(self._files, self._needed_bytes, strict=True)):
+            num_bytes = os.lseek(file, 0, os.SEEK_END)
+            if num_bytes < needed:
+                shard = self._pack.shards[number]
+                raise cut_short(self._pack.shard_path(shard), self._pack, shard, num_bytes)
 
     def close(self) -> None:
         """Unmap and close the files; nobody may be gathering."""
@@ -92,8 +105,9 @@ class ShardMap:
         self.close()
 
     def _lay_out(self) -> list[int]:
-        """Return the number of each shard's first row, so that every shard begins at a page."""
-        step = mmap.PAGESIZE // math.gcd(mmap.PAGESIZE, self._row_bytes)  # rows between two page-aligned rows
+        """Return the number of each shard's first row, so that every shard begins at an aligned address."""
+        self._alignment = _alignment(self._row_bytes)
+        step = math.lcm(self._alignment, self._row_bytes) // self._row_bytes  # rows between two aligned rows
         first_row, free = [], 0
         for needed in self._needed_bytes:
             first_row.append(free)
@@ -104,22 +118,28 @@ class ShardMap:
 
     def _map(self, first_row: list[int]) -> None:
         # Reserve the whole stretch with no access and no memory behind it, then lay the files over it.
+        self._length += self._alignment
         self._address = _mapped(None, self._length, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
+        origin = self._address + -self._address % self._alignment
         for shard, row, needed in zip(self._pack.shards, first_row, self._needed_bytes, strict=True):
             file = os.open(self._pack.shard_path(shard), os.O_RDONLY | os.O_CLOEXEC)
             self._files.append(file)
-            _mapped(self._address + row * self._row_bytes, needed, mmap.PROT_READ, mmap.MAP_SHARED | _MAP_FIXED, file)
+            _mapped(origin + row * self._row_bytes, needed, mmap.PROT_READ, mmap.MAP_SHARED | _MAP_FIXED, file)
         num_rows = first_row[-1] + self._pack.shards[-1].num_samples
-        area = (ctypes.c_uint8 * (num_rows * self._row_bytes)).from_address(self._address + self._offset)
+        area = (ctypes.c_uint8 * (num_rows * self._row_bytes)).from_address(origin + self._offset)
         self._rows = np.ctypeslib.as_array(area).reshape(num_rows, self._row_bytes)
         self._rows.flags.writeable = False
 
-    def _check_sizes(self, shards: set[int]) -> None:
-        for number in shards:
-            num_bytes = os.lseek(self._files[number], 0, os.SEEK_END)
-            if num_bytes < self._needed_bytes[number]:
-                shard = self._pack.shards[number]
-                raise cut_short(self._pack.shard_path(shard), self._pack, shard, num_bytes)
+
+def _alignment(row_bytes: int) -> int:
+    """Return the alignment of shards in memory: where it can be had, that of huge pages, else that of pages.
+
+    Linux maps page cache with huge pages only where file and address are aligned alike: a gather then takes 3.3 us an
+    image of 256 px instead of 4.6 (measured on ext4, Linux 6.18).
+    """
+    if math.lcm(row_bytes, _HUGE_PAGE_BYTES) <= _LARGEST_GAP_BYTES:
+        return _HUGE_PAGE_BYTES
+    return mmap.PAGESIZE
 
 
 def _mapped(address: int | None, length: int, protection: int, flags: int, file: int) -> int:

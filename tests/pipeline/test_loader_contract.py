@@ -1,6 +1,6 @@
 """Laws that every backend keeps: each sample once, with its index and its pixels, resumable, on any number of ranks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,6 +24,14 @@ WITH_PIXELS = [name for name in WORKING if name != "synthetic"]
 
 backends = pytest.mark.parametrize("backend", WORKING)
 backends_with_pixels = pytest.mark.parametrize("backend", WITH_PIXELS)
+
+
+@pytest.fixture(scope="module", autouse=True, params=[1, 12], ids=["ungrouped", "grouped"])
+def images_per_group(request: pytest.FixtureRequest) -> Iterator[None]:
+    """`raw` gathers small batches together: the laws hold for one batch at a time and for some."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.loaders.raw._GROUP_IMAGES", request.param)
+        yield
 
 
 @pytest.fixture(scope="module")

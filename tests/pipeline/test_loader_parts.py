@@ -41,11 +41,12 @@ def test_gather_finds_the_row_of_every_sample(
     images_NHW = numbered_images(num_images, size_px)
     pack = write_raw_pack(tmp_path_factory.mktemp("map"), images_NHW, rows_per_shard=rows_per_shard)
     index_B = np.random.default_rng(seed).integers(0, num_images, 37)
-    gathered_BR = np.zeros((37, size_px * size_px), np.uint8)
+    gathered_B1HW = np.zeros((37, 1, size_px, size_px), np.uint8)
     with ShardMap(pack) as shards:
-        shards.gather(index_B, gathered_BR)
-    np.testing.assert_array_equal(gathered_BR.reshape(37, size_px, size_px), images_NHW[index_B])
-    np.testing.assert_array_equal(gathered_BR[0].reshape(size_px, size_px), read_sample(pack, int(index_B[0])))
+        shards.check()
+        shards.gather(shards.rows_of(index_B), gathered_B1HW)
+    np.testing.assert_array_equal(gathered_B1HW[:, 0], images_NHW[index_B])
+    np.testing.assert_array_equal(gathered_B1HW[0, 0], read_sample(pack, int(index_B[0])))
 
 
 def test_a_map_holds_no_files_after_closing(tmp_path: Path) -> None:
@@ -87,15 +88,13 @@ def test_a_shard_that_is_no_shard_is_refused_by_name(tmp_path: Path) -> None:
         read_sample(replace(pack, num_samples=10), 9)
 
 
-def test_a_shard_cut_short_under_the_map_is_an_error_not_a_signal(tmp_path: Path) -> None:
+def test_a_shard_cut_short_under_the_map_is_noticed(tmp_path: Path) -> None:
     pack = write_raw_pack(tmp_path, numbered_images(40, 64), rows_per_shard=10)
-    rows_BR = np.zeros((2, 64 * 64), np.uint8)
     with ShardMap(pack) as shards:
-        shards.gather(np.array([3, 35]), rows_BR)
+        shards.check()
         os.truncate(tmp_path / "shard-00003.npy", 10_000)
-        shards.gather(np.array([3, 25]), rows_BR)  # the other shards are whole
         with pytest.raises(PackError, match=r"shard-00003\.npy: the shard is cut short: 10,000 bytes, expected 41,088"):
-            shards.gather(np.array([3, 35]), rows_BR)
+            shards.check()
 
 
 def test_a_buffer_is_lent_again_only_when_nobody_sees_it() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.errors import PackError
 from pipeline.loaders import BACKENDS, Loader, LoaderConfig, open_loader
+from pipeline.loaders.raw import RawLoader
 from pipeline.loaders.shard_map import ShardMap
 from pipeline.pack import Pack
 from tests.raw_pack import numbered_images, write_raw_pack
@@ -66,6 +67,7 @@ def test_an_error_in_the_background_ends_the_pass_with_its_traceback(
         if calls > 10:
             raise ArithmeticError("a bug in the background")
 
+    monkeypatch.setattr("pipeline.loaders.raw._GROUP_IMAGES", 1)
     monkeypatch.setattr(ShardMap, "gather", failing_gather)
     with opened(pack) as loader:
         with pytest.raises(ArithmeticError, match="a bug in the background") as caught:
@@ -79,13 +81,12 @@ def test_an_error_in_the_background_ends_the_pass_with_its_traceback(
 
 
 @pytest.mark.parametrize("backend", ["raw", "reference"])
-def test_a_shard_cut_short_while_reading_is_named(backend: str, pack: Pack) -> None:
+def test_a_shard_cut_short_after_opening_is_named(backend: str, pack: Pack) -> None:
     with opened(pack, backend=backend) as loader:
-        batches = loader.train_batches(0)
-        next(batches)
+        list(loader.train_batches(0))
         os.truncate(pack.folder / "shard-00001.npy", 5000)
         with pytest.raises(PackError, match=r"shard-00001\.npy: .*cut short.*cxr-prep verify"):
-            list(batches)
+            list(loader.train_batches(1))
         assert not loader_threads()
 
 
@@ -150,12 +151,15 @@ def test_fifty_epochs_leave_threads_files_and_memory_as_they_were(backend: str, 
     assert num_files() == files_before
 
 
-def test_a_steady_loop_goes_round_in_a_few_buffers(pack: Pack) -> None:
+def test_a_steady_loop_goes_round_in_a_few_buffers(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.loaders.raw._GROUP_IMAGES", 8)
     with opened(pack) as loader:
+        assert isinstance(loader, RawLoader)
         for epoch in range(5):
-            places = {step.batch.images_B1HW.data_ptr() for step in loader.train_batches(epoch)}
-            # 4 batches ahead, 2 in the making, 1 in use; `step` still holds the one before.
-            assert len(places) <= 8 < loader.num_steps()
+            places = set()
+            for step in loader.train_batches(epoch):
+                places.add(step.batch.images_B1HW.untyped_storage().data_ptr())
+            assert len(places) <= loader.num_buffers < loader.num_steps() / 2
 
 
 OPEN_LOADER = """
