@@ -119,6 +119,10 @@ class AugmentParams:
     def __len__(self) -> int:
         return len(self.flip_B)
 
+    def __getitem__(self, rows: slice) -> "AugmentParams":
+        """Return the parameters of some of the images."""
+        return AugmentParams(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
     @property
     def changes_nothing(self) -> bool:
         """Whether every image stays as it is."""

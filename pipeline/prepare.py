@@ -17,7 +17,8 @@ IMAGENET_GRAY_STD = 0.226
 """Average of ImageNet's three channel deviations."""
 
 _CHUNK_PIXELS = 1 << 20
-"""Packed pixels that the separable path works on at a time: their float rows stay in the processor's cache."""
+"""Pixels that a CPU works on at a time, 16 images of 256 px: what comes between is still in its cache (measured: up to
+three times as fast as a batch of 256 at once)."""
 
 
 def prepare_images(
@@ -42,21 +43,26 @@ def prepare_images(
         std: divided by.
         dtype: of the result; the arithmetic before is float32.
     """
-    if params is not None and params.changes_nothing:
-        params = None
-    if params is None and images_B1HW.shape[-1] == out_size_px:
-        pixels_B1hw = images_B1HW.to(torch.float32)
-    else:
-        params = params or AugmentParams.identity(len(images_B1HW))
-        separable = params.keeps_axes and images_B1HW.device.type == "cpu"
-        pixels_B1hw = (resample_separable if separable else resample)(images_B1HW, params, out_size_px)
-    return pixels_B1hw.div_(255).sub_(mean).div_(std).to(dtype)
+    num_images, _, size_px, _ = images_B1HW.shape
+    if params is None or params.changes_nothing:
+        params = AugmentParams.identity(num_images) if size_px != out_size_px else None
+    on_cpu = images_B1HW.device.type == "cpu"
+    function = resample_separable if on_cpu and params is not None and params.keeps_axes else resample
+    chunk_images = max(1, _CHUNK_PIXELS // max(size_px, out_size_px) ** 2) if on_cpu else max(1, num_images)
+
+    prepared_B1hw = images_B1HW.new_empty((num_images, 1, out_size_px, out_size_px), dtype=dtype)
+    for first in range(0, num_images, chunk_images):
+        chunk = slice(first, first + chunk_images)
+        if params is None:
+            pixels_b1hw = images_B1HW[chunk].to(torch.float32)
+        else:
+            pixels_b1hw = function(images_B1HW[chunk], params[chunk], out_size_px)
+        prepared_B1hw[chunk] = pixels_b1hw.div_(255).sub_(mean).div_(std)
+    return prepared_B1hw
 
 
 def resample(images_B1HW: torch.Tensor, params: AugmentParams, out_size_px: int) -> torch.Tensor:
     """Return float32 [B, 1, h, w], gray 0..255: the bilinear resample of any parameters, on any device."""
-    if len(images_B1HW) == 0:  # affine_grid refuses a batch of nothing
-        return torch.empty((0, 1, out_size_px, out_size_px), device=images_B1HW.device)
     theta_B23 = torch.from_numpy(resample_matrix_B23(params)).to(images_B1HW.device, non_blocking=True)
     size = [len(images_B1HW), 1, out_size_px, out_size_px]
     grid_BhwD = affine_grid(theta_B23, size, align_corners=False)
@@ -99,15 +105,10 @@ def resample_separable(images_B1HW: torch.Tensor, params: AugmentParams, out_siz
     ones_B = np.ones(num_images)
     rows = _taps(params.crop_y_B, params.crop_height_B, ones_B, params.shift_y_B, height, out_size_px)
     columns = _taps(params.crop_x_B, params.crop_width_B, flipped_B, params.shift_x_B, width, out_size_px)
-    pixels_B1hw = torch.empty((num_images, 1, out_size_px, out_size_px), dtype=torch.float32)
-    step = max(1, _CHUNK_PIXELS // (height * width))
-    for first in range(0, num_images, step):
-        chunk = slice(first, first + step)
-        pixels_bhW = _blend_rows(images_B1HW[chunk, 0], rows[0][chunk], rows[1][chunk])
-        pixels_bWh = pixels_bhW.transpose(1, 2).contiguous()
-        pixels_bwh = _blend_rows(pixels_bWh, columns[0][chunk], columns[1][chunk])
-        pixels_B1hw[chunk, 0] = pixels_bwh.transpose(1, 2)
-    return pixels_B1hw
+    pixels_BhW = _blend_rows(images_B1HW[:, 0], *rows)
+    pixels_BWh = pixels_BhW.transpose(1, 2).contiguous()
+    pixels_Bwh = _blend_rows(pixels_BWh, *columns)
+    return pixels_Bwh.transpose(1, 2).unsqueeze(1)
 
 
 def _taps(
@@ -129,11 +130,11 @@ def _taps(
     return torch.from_numpy(places_Bh2), torch.from_numpy(weights_Bh2.astype(np.float32))
 
 
-def _blend_rows(images_bRK: torch.Tensor, places_br2: torch.Tensor, weights_br2: torch.Tensor) -> torch.Tensor:
-    """Return the weighted sums of two rows each: float32 [b, r, K]."""
-    num_images, num_rows, row_length = images_bRK.shape
-    rows_NK = images_bRK.reshape(num_images * num_rows, row_length)
-    number_br2 = places_br2 + torch.arange(num_images)[:, None, None] * num_rows
-    lower_nK, upper_nK = (rows_NK.index_select(0, number_br2[..., tap].reshape(-1)).float() for tap in (0, 1))
-    lower_weight_n1, upper_weight_n1 = (weights_br2[..., tap].reshape(-1, 1) for tap in (0, 1))
+def _blend_rows(images_BRK: torch.Tensor, places_Br2: torch.Tensor, weights_Br2: torch.Tensor) -> torch.Tensor:
+    """Return the weighted sums of two rows of K pixels each: float32 [B, r, K]."""
+    num_images, num_rows, row_length = images_BRK.shape
+    rows_NK = images_BRK.reshape(num_images * num_rows, row_length)
+    number_Br2 = places_Br2 + torch.arange(num_images)[:, None, None] * num_rows
+    lower_nK, upper_nK = (rows_NK.index_select(0, number_Br2[..., tap].reshape(-1)).float() for tap in (0, 1))
+    lower_weight_n1, upper_weight_n1 = (weights_Br2[..., tap].reshape(-1, 1) for tap in (0, 1))
     return lower_nK.mul_(lower_weight_n1).addcmul_(upper_nK, upper_weight_n1).view(num_images, -1, row_length)

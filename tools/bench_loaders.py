@@ -4,11 +4,12 @@
 
 It writes a raw pack of noise into a temporary folder and runs the contenders one after the other, round after round:
 
-- ``bare np.take``: threads that gather random rows of one memory map into as many buffers of the same size as `raw` goes
-  round in, in an order made beforehand; no loader that uses such buffers can be faster on this machine;
+- ``bare np.take``: threads that gather random rows of one memory map, in an order made beforehand, into as many buffers
+  of the same size as `raw` goes round in; no loader that uses such buffers can be faster on this machine;
 - ``raw``, ``synthetic``, ``reference``: whole epochs of our loaders, order and indices included;
-- ``resample``, ``resample_separable``: the two paths of the augmentation, without reading;
-- ``raw + prepare``: what a training step on a CPU gets: read, random resized crop, flip, normalise.
+- ``resample``: a batch through one affine grid, the plain way; ``prepare nih``, ``prepare chexpert``: what training does
+  to a batch, without and with rotation; ``augment_params``: drawing the parameters alone;
+- ``raw + prepare nih``: what a training step gets: read, random resized crop, flip, normalise.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from pipeline.augment import AugmentConfig, augment_params
 from pipeline.loaders import Loader, LoaderConfig, open_loader
 from pipeline.loaders.raw import RawLoader
 from pipeline.pack import Pack, Shard
-from pipeline.prepare import prepare_images, resample, resample_separable
+from pipeline.prepare import prepare_images, resample
 from tools.benchmark import RESULTS, Summary, append_row, summarise
 
 SHARD_BYTES = 256 << 20
@@ -95,9 +96,9 @@ def measure_batch_size(pack: Pack, batch_size: int, options: argparse.Namespace)
             Contender(name="reference", run=some_steps(reference, REFERENCE_STEPS), peer="raw"),
             *prepare_contenders(pack.size_px, options.out_size, batch_size),
             Contender(
-                name="raw + prepare",
+                name="raw + prepare nih",
                 run=prepared_steps(raw, max(1, PREPARE_IMAGES // batch_size), options.out_size),
-                peer="resample_separable",
+                peer="prepare nih",
             ),
         ]
         report(contenders, interleaved(contenders, options.rounds), pack, batch_size, options)
@@ -171,33 +172,25 @@ def prepared_steps(loader: Loader, num_steps: int, out_size_px: int) -> Callable
 
 
 def prepare_contenders(size_px: int, out_size_px: int, batch_size: int) -> list[Contender]:
-    """Return the two ways to resample a batch, on the same images and parameters, and the drawing of parameters."""
+    """Return what happens to a batch between loader and model, on the same images and parameters."""
     random = np.random.default_rng(SEED)
     images_B1HW = torch.from_numpy(random.integers(0, 256, (batch_size, 1, size_px, size_px), dtype=np.uint8))
-    index_B, config = random.permutation(batch_size), AugmentConfig.nih()
-    params = augment_params(SEED, 0, index_B, config)
-    repeats = max(1, PREPARE_IMAGES // batch_size)
+    index_B = random.permutation(batch_size)
+    nih, chexpert = (
+        augment_params(SEED, 0, index_B, config) for config in (AugmentConfig.nih(), AugmentConfig.chexpert())
+    )
+    num_batches = max(1, PREPARE_IMAGES // batch_size)
+    works: dict[str, Callable[[], object]] = {
+        "augment_params": lambda: augment_params(SEED, 0, index_B, AugmentConfig.nih()),
+        "resample": lambda: resample(images_B1HW, nih, out_size_px),
+        "prepare nih": lambda: prepare_images(images_B1HW, nih, out_size_px),
+        "prepare chexpert": lambda: prepare_images(images_B1HW, chexpert, out_size_px),
+    }
 
-    def repeated(work: Callable[[], object], times: int) -> Callable[[int], int]:
-        return lambda _: sum(batch_size for _ in range(times) if work() is not None)
+    def repeated(work: Callable[[], object]) -> Callable[[int], int]:
+        return lambda _: sum(batch_size for _ in range(num_batches) if work() is not None)
 
-    return [
-        Contender(
-            name="augment_params",
-            run=repeated(lambda: augment_params(SEED, 0, index_B, config), 20 * repeats),
-            peer="resample",
-        ),
-        Contender(
-            name="resample",
-            run=repeated(lambda: resample(images_B1HW, params, out_size_px), repeats),
-            peer="resample",
-        ),
-        Contender(
-            name="resample_separable",
-            run=repeated(lambda: resample_separable(images_B1HW, params, out_size_px), repeats),
-            peer="resample",
-        ),
-    ]
+    return [Contender(name=name, run=repeated(work), peer="resample") for name, work in works.items()]
 
 
 def interleaved(contenders: list[Contender], rounds: int) -> dict[str, Summary]:

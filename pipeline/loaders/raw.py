@@ -38,11 +38,12 @@ class RawLoader(DrivenLoader):
         config = feed.config
         group_images = min(_GROUP_IMAGES, _GROUP_BYTES // feed.pack.size_px**2)
         self.steps_per_group = max(1, group_images // config.batch_size)
+        """Batches that share a gather and a buffer."""
         # One more than threads, so that none waits for the consumer to take a result.
         self._groups_ahead = max(config.num_threads + 1, math.ceil(config.prefetch / self.steps_per_group))
+        self._device_stream = DeviceStream(feed.device) if feed.device.type == "cuda" else None
         self._shards = ShardMap(feed.pack)
         self._row_n = self._shards.rows_of(feed.sample_index_n)
-        self._device_stream = DeviceStream(feed.device) if feed.device.type == "cuda" else None
         self._buffers = BufferPool(self._new_buffer, keep=self.num_buffers)
         self._loaded: Prefetcher[list[OrderStep], list[LoadedStep]] | None = None
 
