@@ -20,8 +20,10 @@ from manifests.datasets import dataset
 from manifests.errors import ConfigError, ManifestError
 from manifests.listing import list_release
 from manifests.matching import match
+from manifests.options import resolve_options
 from manifests.release import Release
 from manifests.schema import FINDING_TYPE, METADATA_KEY, REQUIRED_COLUMNS, SCHEMA_VERSION, SPLITS
+from manifests.side_tables import LEFT_OUT, UNMAPPED, side_table_path, written_beside
 from manifests.splits import TEST_FRACTION, SplitConfig, split_column
 
 PARQUET_MAGIC = b"PAR1"
@@ -51,6 +53,12 @@ class BuildConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     """How patients are drawn where the release leaves the choice."""
 
+    preset: str | None = None
+    """One of the dataset's presets."""
+
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Choices of the dataset's own, over those of the preset."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildReport:
@@ -62,8 +70,8 @@ class BuildReport:
     out: Path
     """The manifest."""
 
-    left_out: Path | None
-    """List of what was left out; None where nothing was."""
+    side_tables: Mapping[str, Path]
+    """Name -> table that was written beside the manifest: what was left out, words without a finding, ..."""
 
     split_rule: str
     """How the rows were split, in words."""
@@ -75,13 +83,24 @@ class BuildReport:
     """Finding -> split -> rows where it is present."""
 
     exclusions: Mapping[str, int]
-    """Rule of `manifests.left_out.MEANING` -> what it left out."""
+    """Rule of the dataset or of `manifests.left_out.MEANING` -> what it left out."""
+
+    meanings: Mapping[str, str]
+    """Rule -> what it counts, in words."""
+
+    num_unmapped: int
+    """Distinct words that name no finding."""
 
     notes: tuple[str, ...]
     """What a person should know about the choices made."""
 
     elapsed_s: float
     """Seconds from the first look at the release to the manifest on disk."""
+
+    @property
+    def left_out(self) -> Path | None:
+        """List of what was left out; None where nothing was."""
+        return self.side_tables.get(LEFT_OUT)
 
 
 def build_manifest(config: BuildConfig) -> BuildReport:
@@ -96,22 +115,27 @@ def build_manifest(config: BuildConfig) -> BuildReport:
     begin_s = time.perf_counter()
     source = dataset(config.dataset)
     check_out(config.out)
-    release = open_release(config, source)
+    options = resolve_options(source.name, source.options, source.presets, preset=config.preset, given=config.options)
+    release = open_release(config, source, options)
     labels = source.read_labels(release)
-    matched, lines = match(labels, release.listing, config.root, allow_missing=config.allow_missing_images)
+    matched, lines = match(
+        labels, release.listing, config.root, parts=source.match_parts, allow_missing=config.allow_missing_images
+    )
     split = split_column(matched["patient_id"], matched[OFFICIAL] if labels.has_official_split else None, config.split)
     num_without_file = int(matched["has_file"].not_().sum())
     frame = conform(matched.with_columns(split, pl.lit(source.name).alias("dataset")), source)
     if num_without_file:
         release.notes.append(f"{num_without_file:,} of the rows have no file: they serve statistics, not packs")
-    exclusions = {rule: int((lines["reason"] == rule).sum()) for rule in left_out.MEANING}
+    meanings = {**source.exclusions, **left_out.MEANING}
+    exclusions = dict.fromkeys(meanings, 0) | dict(lines["reason"].value_counts().iter_rows())
     if frame.is_empty():
-        counts = [f"{left_out.MEANING[rule]}: {count:,}" for rule, count in exclusions.items() if count]
+        counts = [f"{meanings[rule]}: {count:,}" for rule, count in exclusions.items() if count]
         raise ManifestError(f"{config.root}: no label row is left; do the images belong to this label file?", counts)
-    metadata = describe(config, release, labels, frame, exclusions, num_without_file)
+    metadata = describe(config, source, release, labels, frame, exclusions, num_without_file)
+    tables = {LEFT_OUT: lines, UNMAPPED: unmapped_terms(labels), **labels.side_tables}
     try:
         config.out.parent.mkdir(parents=True, exist_ok=True)
-        with left_out.listed_beside(config.out, lines):
+        with written_beside(config.out, tables):
             write_manifest(config.out, frame, metadata)
     except (OSError, pl.exceptions.ComputeError) as error:  # the latter is how Polars tells of a full disk
         reason = getattr(error, "strerror", None) or error
@@ -119,11 +143,13 @@ def build_manifest(config: BuildConfig) -> BuildReport:
     return BuildReport(
         title=source.title,
         out=config.out,
-        left_out=None if lines.is_empty() else left_out.left_out_path(config.out),
+        side_tables={name: side_table_path(config.out, name) for name, table in tables.items() if not table.is_empty()},
         split_rule=describe_split(labels, config.split),
         splits=count_splits(frame),
         positives=count_positives(frame, source),
         exclusions=exclusions,
+        meanings=meanings,
+        num_unmapped=len(labels.unmapped),
         notes=tuple(release.notes),
         elapsed_s=time.perf_counter() - begin_s,
     )
@@ -145,7 +171,7 @@ def check_out(out: Path) -> None:
         raise ConfigError(f"--out {out}: exists and is no Parquet file; give another path or delete it")
 
 
-def open_release(config: BuildConfig, source: Dataset) -> Release:
+def open_release(config: BuildConfig, source: Dataset, options: Mapping[str, str]) -> Release:
     """List the release once.
 
     Raises:
@@ -155,19 +181,19 @@ def open_release(config: BuildConfig, source: Dataset) -> Release:
     if not config.root.is_dir():
         raise ConfigError(f"--root {config.root}: no such folder; give the folder of the {source.title} download")
     listing = list_release(config.root, suffixes=source.image_suffixes, documents=source.documents)
-    release = Release(root=config.root, listing=listing)
     if not config.allow_missing_images and not listing.images:
         raise ManifestError(
             f"{config.root}: no image ({', '.join(source.image_suffixes)}) in this folder or below it; "
             "unpack the archives here, or give --allow-missing-images for a manifest of the labels alone"
         )
     if config.images is not None:
-        release = Release(root=config.root, listing=listing.below(config.images))
-    return release
+        listing = listing.below(config.images)
+    return Release(root=config.root, listing=listing, options=options)
 
 
 def describe(
     config: BuildConfig,
+    source: Dataset,
     release: Release,
     labels: Labels,
     frame: pl.DataFrame,
@@ -178,16 +204,21 @@ def describe(
     return {
         "schema_version": SCHEMA_VERSION,
         "dataset": config.dataset,
+        "preset": config.preset,
+        "options": dict(release.options),
+        "labelled": {source.name: list(source.vocabulary.findings)},
         "sources": [file._asdict() for file in release.sources],
         "counts": {
             "images": len(frame),
             "patients": frame["patient_id"].n_unique(),
-            "label_rows": len(labels.frame),
+            "label_rows": len(labels.frame) + (0 if labels.excluded is None else len(labels.excluded)),
             "files": release.listing.num_images,
             "rows_kept_without_file": num_without_file,
             **labels.counts,
         },
         "exclusions": dict(exclusions),
+        "exclusion_meanings": {**source.exclusions, **left_out.MEANING},
+        "unmapped_terms": dict(unmapped_terms(labels).iter_rows()),
         "split": {
             "rule": "official lists, validation by patient" if labels.has_official_split else "by patient",
             "seed": config.split.seed,
@@ -195,6 +226,12 @@ def describe(
             "test_fraction": None if labels.has_official_split else TEST_FRACTION,
         },
     }
+
+
+def unmapped_terms(labels: Labels) -> pl.DataFrame:
+    """Return columns term and count, the most frequent first."""
+    terms = sorted(labels.unmapped.items(), key=lambda item: (-item[1], item[0]))
+    return pl.DataFrame(terms, schema={"term": pl.String, "count": pl.Int64}, orient="row")
 
 
 def conform(frame: pl.DataFrame, source: Dataset) -> pl.DataFrame:

@@ -1,9 +1,10 @@
 """What a dataset module declares, and what its reader hands to the shared machinery of `manifests.build`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from manifests.options import Option
 from manifests.release import Release
 from manifests.vocabulary import Vocabulary
 
@@ -30,6 +31,19 @@ class Labels:
     counts: dict[str, int]
     """What the reader met and a person should know, under stable names, e.g. ``ages_over_100``."""
 
+    excluded: "pl.DataFrame | None" = None
+    """Rows that a rule of `Dataset.exclusions` leaves out, as `manifests.left_out.listed` or `split_off` give them:
+    String columns reason (the rule), image_id, and path, where the release would have the image (so that its file is
+    known); both may be null. They are counted and listed, and are not in `frame`."""
+
+    unmapped: Mapping[str, int] = field(default_factory=dict)
+    """Words of an open vocabulary that name no finding -> images (or reports) that bear them. They are counted in the
+    metadata and listed in a side table, never guessed."""
+
+    side_tables: "Mapping[str, pl.DataFrame]" = field(default_factory=dict)
+    """Name -> table that is written beside the manifest as ``<manifest>.<name>.csv``; one without a row is not, and
+    one that an earlier build left there goes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
@@ -44,8 +58,8 @@ class Dataset:
     num_images: int
     """Images of the complete release."""
 
-    num_patients: int
-    """Patients of the complete release."""
+    num_patients: int | None
+    """Patients of the complete release; None where it does not tell."""
 
     label_origin: str
     """Where the labels come from, and how far they can be trusted."""
@@ -67,3 +81,19 @@ class Dataset:
 
     read_labels: Callable[[Release], Labels]
     """Read the label file; raises ManifestError with all problems together."""
+
+    layout: tuple[str, ...]
+    """Which files are expected where below the root: one a line, each with what it is."""
+
+    match_parts: int = 1
+    """How many last parts of a row's `path` name its file: 1 the file name alone, which then is unique, 3 the file with
+    two folders. So a release may lie as deep, or in as many folders, as its owner likes."""
+
+    exclusions: Mapping[str, str] = field(default_factory=dict)
+    """Rule of `Labels.excluded` -> what it counts, as in `manifests.left_out.MEANING`."""
+
+    options: Mapping[str, Option] = field(default_factory=dict)
+    """Choices of this dataset's own: name -> option. The reader asks with `Release.option` and `Release.choices`."""
+
+    presets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Name of a preset -> option -> value."""

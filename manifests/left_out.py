@@ -1,12 +1,8 @@
 """What a build leaves out: counted in the manifest, listed beside it, never a reason to stop."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 
 import polars as pl
-
-from manifests.atomic import atomic_path
 
 IN_NO_OFFICIAL_LIST = "row_in_no_official_list"
 ROW_WITHOUT_FILE = "row_without_file"
@@ -22,9 +18,8 @@ MEANING = {
 """Rule -> what it counts, in the order of the summary; the rule is the key in the manifest's metadata."""
 
 
-def left_out_path(manifest: Path) -> Path:
-    """Return where the list of what was left out lies: beside the manifest."""
-    return manifest.with_name(f"{manifest.stem}.left-out.csv")
+COLUMNS = {"reason": pl.String, "image_id": pl.String, "path": pl.String}
+"""Column -> type of the list of what was left out."""
 
 
 def listed(reason: str, image_ids: pl.Series | None = None, paths: pl.Series | None = None) -> pl.DataFrame:
@@ -37,17 +32,16 @@ def listed(reason: str, image_ids: pl.Series | None = None, paths: pl.Series | N
     )
 
 
-@contextmanager
-def listed_beside(manifest: Path, lines: pl.DataFrame) -> Iterator[None]:
-    """Let the block write `manifest`, and the list beside it appear with it: neither without the other.
+def split_off(frame: pl.DataFrame, rules: Mapping[str, pl.Expr]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the rows of `frame` for which no rule holds, and one line a row for which one does, under its first.
 
-    Without a line the list that an earlier build left there is removed.
+    Args:
+        frame: has the columns image_id and path.
+        rules: rule -> where it holds (null counts as no).
     """
-    path = left_out_path(manifest)
-    if lines.is_empty():
-        yield
-        path.unlink(missing_ok=True)
-        return
-    with atomic_path(path) as temporary:
-        lines.write_csv(temporary)
-        yield
+    reason: pl.Expr = pl.lit(None, pl.String)
+    for rule, holds in reversed(list(rules.items())):
+        reason = pl.when(holds).then(pl.lit(rule)).otherwise(reason)
+    marked = frame.with_columns(reason.alias("reason"))
+    leaves = pl.col("reason").is_not_null()
+    return marked.filter(~leaves).drop("reason"), marked.filter(leaves).select(*COLUMNS)

@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +35,17 @@ class Release:
 
     notes: list[str] = field(default_factory=list)
     """What a person should know about the choices made: one sentence each."""
+
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Value of each of the dataset's own options, defaults included."""
+
+    def option(self, name: str) -> str:
+        """Return the value of one of the dataset's own options."""
+        return self.options[name]
+
+    def choices(self, name: str) -> tuple[str, ...]:
+        """Return the values of an option that may have several."""
+        return tuple(self.options[name].split(","))
 
     def find(self, names: Sequence[str], *, beside: str | None = None) -> str | None:
         """Return the path of the first of `names` that is there, in the root or one folder below it; None without one.

@@ -6,8 +6,8 @@ plain Python, called once a distinct value, is both the readable and the fast wa
 
 import csv
 import io
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Literal
 
 import polars as pl
 
@@ -15,6 +15,9 @@ from manifests.errors import ManifestError
 
 LINE = "line"
 """Column of the line numbers, 1 being the header's."""
+
+LABEL_VALUES = {"1.0": 1, "0.0": 0, "-1.0": -1, "1": 1, "0": 0, "-1": -1}
+"""Cell of a label column -> label: present, absent, uncertain."""
 
 
 class Rows:
@@ -72,6 +75,23 @@ class Rows:
         rows = self.frame.select(column).join(table, on=column, how="left", maintain_order="left")
         return rows.drop(column).get_columns()
 
+    def labels(self, finding_of: Mapping[str, str]) -> list[pl.Series]:
+        """Return one Int8 column a finding from columns of 1, 0, -1 and blank (null); ``1.0`` is 1.
+
+        Args:
+            finding_of: column -> finding, the name of the result.
+        """
+        for column in finding_of:
+            bad = pl.col(column).is_not_null() & ~pl.col(column).is_in(list(LABEL_VALUES))
+            self.refuse(bad, f"{column} {{!r}}: expected 1, 0, -1 or blank", column)
+        values = list(LABEL_VALUES)
+        return self.frame.select(
+            pl.col(column)
+            .replace_strict(values, list(LABEL_VALUES.values()), default=None, return_dtype=pl.Int8)
+            .alias(finding)
+            for column, finding in finding_of.items()
+        ).get_columns()
+
     def parse_distinct(self, column: str, parser: Callable[[str], Any]) -> tuple[dict[str, Any], dict[str, str]]:
         """Return distinct value -> what `parser` makes of it, and distinct value -> why it cannot."""
         parsed: dict[str, Any] = {}
@@ -124,9 +144,12 @@ def is_plain_name(column: str) -> pl.Expr:
     return pl.col(column).str.contains(r"^[^/\\\x00-\x1f]+$") & ~pl.col(column).is_in([".", ".."])
 
 
-def read_rows(text: str, columns: Sequence[str], *, path: str) -> Rows:
+def read_rows(
+    text: str, columns: Sequence[str], *, path: str, others: Literal["refuse", "pass over"] = "refuse"
+) -> Rows:
     """Return the rows below the header of a comma-separated `text` whose columns are exactly `columns`, in this order.
 
+    With `others` passed over, `columns` are those that must be there, once each, wherever and among whatever others.
     One empty column more at the end is passed over, blank lines too. A row with another number of fields is noted as a
     problem. Without a quotation mark in the file (the normal case) a line is a row and Polars splits it; with one,
     Python's csv module reads the file, some five times slower.
@@ -140,12 +163,15 @@ def read_rows(text: str, columns: Sequence[str], *, path: str) -> Rows:
     width = len(header)
     if width == len(columns) + 1 and header[-1] in ("", f"Unnamed: {len(columns)}"):
         header.pop()
-    _check_header(header, columns, path)
+    if others == "refuse":
+        _check_header(header, columns, path)
+    else:
+        _check_columns(header, columns, path)
     if table.is_empty():
         raise ManifestError(f"{path}: no row below the header; download it again")
     cells = (
         pl.col("fields").list.get(position, null_on_oob=True).replace("", None).alias(name)
-        for position, name in enumerate(columns)
+        for name, position in ((name, header.index(name)) for name in columns)
     )
     table = table.with_columns(num_fields=pl.col("fields").list.len())
     rows = Rows(path, table.select(LINE, "num_fields", *cells))
@@ -184,3 +210,11 @@ def _check_header(header: list[str], columns: Sequence[str], path: str) -> None:
     unknown = [f"unknown column: {name!r}" for name in header if name not in columns]
     problems = [*missing, *unknown] or ["columns in another order or repeated: " + ",".join(header)]
     raise ManifestError(f"{path}: line 1: expected the columns {','.join(columns)}", problems)
+
+
+def _check_columns(header: list[str], columns: Sequence[str], path: str) -> None:
+    """Raise a ManifestError that names those of `columns` that are not in `header` exactly once."""
+    problems = [f"missing column: {name}" for name in columns if name not in header]
+    problems += [f"column {name} stands {header.count(name)} times" for name in columns if header.count(name) > 1]
+    if problems:
+        raise ManifestError(f"{path}: line 1: found the columns {','.join(header)}", problems)

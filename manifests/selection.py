@@ -9,16 +9,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from manifests.errors import ConfigError, ManifestError
 from manifests.findings import NO_FINDING
+from manifests.fraction import fraction_of
 from manifests.label_spaces import LabelSpace, PriorForm
 from manifests.schema import SPLITS
 from manifests.table import BoolArray, ManifestTable, labels_NC
+from manifests.views import frontal_views
 
 NO_PIXELS = "rejected image"
+NOT_FRONTAL = "view not frontal"
+NO_AGE = "age unknown"
+NO_POSITIVE = "no finding of the label space present"
 NO_LABEL = "no label of the label space"
 UNCERTAIN = -1
+SMOOTH_RANGE = (0.55, 0.85)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +42,8 @@ class Selection:
     """int64 [n], ascending: the selected rows."""
 
     targets_NC: npt.NDArray[np.float32]
-    """float32 [N, C] of every row, selected or not: 0 or 1; 0 where masked."""
+    """float32 [N, C] of every row, selected or not: 0 or 1 (between, where uncertain labels are smoothed); 0 where
+    masked."""
 
     mask_NC: BoolArray
     """bool [N, C]; False where the source did not label it, or where the label space ignores uncertain labels."""
@@ -77,7 +85,7 @@ def select(
     kept_N = np.ones(table.num_rows, np.bool_) if split is None else table.in_split(split)
     left_out: dict[str, int] = {}
     for reason, unwanted_N in _reasons(table, space, mask_NC, rejected):
-        left_out[reason] = int(np.count_nonzero(kept_N & unwanted_N))
+        left_out[reason] = left_out.get(reason, 0) + int(np.count_nonzero(kept_N & unwanted_N))
         kept_N &= ~unwanted_N
     return Selection(
         space=space,
@@ -113,14 +121,24 @@ def class_prior(selection: Selection, form: PriorForm = "authors") -> npt.NDArra
 
 
 def _targets(table: ManifestTable, space: LabelSpace) -> tuple[npt.NDArray[np.float32], BoolArray]:
-    """Return targets and mask of every row under the label space's policy for uncertain labels."""
+    """Return targets and mask of every row under the label space's policies for uncertain labels and for blanks."""
     values_NC, mask_NC = labels_NC(table, space.findings)
+    if space.blank == "zeros":
+        for dataset, rows_N in rows_by_dataset(table).items():
+            labelled = table.labelled(dataset)
+            labelled_C = np.array([name in labelled for name in space.findings], np.bool_)
+            mask_NC |= rows_N[:, None] & labelled_C
     uncertain_NC = values_NC == UNCERTAIN
     targets_NC = (values_NC == 1).astype(np.float32)
     if space.uncertainty == "ones":
         targets_NC[uncertain_NC] = 1
     elif space.uncertainty == "ignore":
         mask_NC &= ~uncertain_NC
+    elif space.uncertainty == "smooth":
+        in_training_N = table.in_split("train")
+        mask_NC &= ~uncertain_NC | in_training_N[:, None]
+        smoothed_NC = uncertain_NC & in_training_N[:, None]
+        targets_NC[smoothed_NC] = smooth_targets(table, space.findings, smoothed_NC)
     return targets_NC, mask_NC
 
 
@@ -131,7 +149,39 @@ def _reasons(
     rejected_N = np.zeros(table.num_rows, np.bool_)
     rejected_N[np.asarray(rejected, np.int64)] = True
     yield NO_PIXELS, rejected_N
-    values_NR, _ = labels_NC(table, space.leaves_out_rows_with)
-    for column, name in enumerate(space.leaves_out_rows_with):
-        yield f"{name} present", values_NR[:, column] == 1
+    for dataset, rows_N in rows_by_dataset(table).items():
+        rules = space.rules_on(dataset)
+        if rules.frontal_only:
+            yield NOT_FRONTAL, rows_N & table.is_other("view", frontal_views(dataset))
+        if rules.known_age_only:
+            yield NO_AGE, rows_N & table.is_null("age_years") & ~table.in_split("test")
+        values_NR, _ = labels_NC(table, rules.leaves_out_rows_with)
+        for column, name in enumerate(rules.leaves_out_rows_with):
+            yield f"{name} present", rows_N & (values_NR[:, column] == 1)
+        if rules.drops_rows_without_positive:
+            values_NC, _ = labels_NC(table, space.findings)
+            yield NO_POSITIVE, rows_N & ~(values_NC == 1).any(axis=1)
     yield NO_LABEL, np.logical_not(mask_NC.any(axis=1))
+
+
+def rows_by_dataset(table: ManifestTable) -> dict[str, BoolArray]:
+    """Return dataset -> bool [N], its rows, in the order of their first row."""
+    if "dataset" not in table.table.column_names:
+        return {table.dataset: np.ones(table.num_rows, np.bool_)}
+    names = pc.unique(table.column("dataset")).to_pylist()
+    return {name: table.is_any_of("dataset", (name,)) for name in names}
+
+
+def smooth_targets(table: ManifestTable, findings: Sequence[str], smoothed_NC: BoolArray) -> npt.NDArray[np.float32]:
+    """Return float32 [number of True in `smoothed_NC`], uniform in [0.55, 0.85): U-Ones with label smoothing.
+
+    Each is a hash of dataset, image and finding alone, so that it never changes: not from epoch to epoch, not with the
+    rows around it. Source: Pham et al., "Interpreting chest X-rays via CNNs that exploit hierarchical disease
+    dependencies and uncertainty labels", 2020, who draw them anew.
+    """
+    rows, columns = np.nonzero(smoothed_NC)
+    images = table.table.select(["dataset", "image_id"]).take(rows).to_pylist()
+    named = zip(images, columns.tolist(), strict=True)
+    keys = (f"{image['dataset']}:{image['image_id']}:{findings[column]}" for image, column in named)
+    low, high = SMOOTH_RANGE
+    return np.fromiter((low + (high - low) * fraction_of(key) for key in keys), np.float32, count=len(rows))

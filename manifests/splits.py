@@ -6,12 +6,12 @@ depends on which other files are there: a partial download splits like the whole
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import polars as pl
 
 from manifests.dataset import OFFICIAL
 from manifests.errors import ConfigError, ManifestError
+from manifests.fraction import fraction_of
 from manifests.release import Release
 from manifests.rows import LINE, Rows, is_plain_name, text_lines
 
@@ -41,8 +41,7 @@ def patient_fraction(patient_id: str, seed: int) -> float:
 
     Validation takes the patients below `valid_fraction`, test (without official lists) those from 1 - `TEST_FRACTION`.
     """
-    digest = blake2b(f"{seed}:{patient_id}".encode(), digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 11) / 2**53  # 53 bits: what a float holds, so that 1.0 is never reached
+    return fraction_of(f"{seed}:{patient_id}")
 
 
 def split_column(patient_ids: pl.Series, official: pl.Series | None, config: SplitConfig) -> pl.Series:

@@ -34,7 +34,11 @@ def manifest_stats(table: ManifestTable) -> dict[str, Any]:
         "splits": {split: split_stats(table, selected_N) for split, selected_N in rows.items()},
         "findings": finding_stats(table, rows),
         "co_occurrence": co_occurrence(table),
-        "label_spaces": {name: label_space_stats(table, space) for name, space in LABEL_SPACES.items()},
+        "label_spaces": {
+            name: label_space_stats(table, space)
+            for name, space in LABEL_SPACES.items()
+            if set(space.findings) <= set(table.findings)  # others cannot be trained on this manifest
+        },
     }
 
 

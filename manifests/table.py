@@ -65,7 +65,24 @@ class ManifestTable:
 
     def in_split(self, split: str) -> BoolArray:
         """Return bool [N]: whether a row is in `split`."""
-        return _to_numpy(pc.equal(self.table.column("split"), split), np.bool_)
+        return self.is_any_of("split", (split,))
+
+    def is_any_of(self, name: str, words: Sequence[str]) -> BoolArray:
+        """Return bool [N]: whether a row's `name`, a text column, is one of `words`; null is not."""
+        column = self.table.column(name)
+        return _to_numpy(pc.is_in(column, value_set=pa.array(words, column.type)), np.bool_)
+
+    def is_other(self, name: str, words: Sequence[str]) -> BoolArray:
+        """Return bool [N]: whether a row's `name`, a text column, is known and none of `words`."""
+        return ~self.is_any_of(name, words) & ~self.is_null(name)
+
+    def is_null(self, name: str) -> BoolArray:
+        """Return bool [N]: whether a row's `name` is not told."""
+        return _to_numpy(pc.is_null(self.table.column(name)), np.bool_)
+
+    def labelled(self, dataset: str) -> frozenset[str]:
+        """Return the findings that `dataset`, one of those of the rows, labels."""
+        return frozenset(self.metadata.get("labelled", {}).get(dataset, self.findings))
 
 
 def labels_NC(table: ManifestTable, findings: Sequence[str]) -> tuple[Int8Array, BoolArray]:

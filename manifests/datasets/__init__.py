@@ -9,7 +9,7 @@ from importlib import import_module
 from manifests.dataset import Dataset
 from manifests.errors import ConfigError
 
-MODULES = {"nih": "manifests.datasets.nih"}
+MODULES = {name: f"manifests.datasets.{name}" for name in ("nih", "chexpert", "openi", "padchest", "mimic", "vindr")}
 """Name on the command line -> module; imported only when asked for."""
 
 

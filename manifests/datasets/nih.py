@@ -135,4 +135,9 @@ DATASET = Dataset(
     image_suffixes=(".png",),
     documents=(*LABEL_FILES, *LISTS.values()),
     read_labels=read_labels,
+    layout=(
+        "Data_Entry_2017_v2020.csv: labels, or the older Data_Entry_2017.csv; either may still be .gz",
+        "train_val_list.txt, test_list.txt: official split; without both, patients are drawn",
+        "images/*.png, or images_001/images/*.png ... images_012/images/*.png",
+    ),
 )

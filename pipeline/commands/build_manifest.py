@@ -5,12 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from manifests.datasets import MODULES
+from manifests.options import parse_assignments
+
 if TYPE_CHECKING:
     from manifests.build import BuildReport
 
+SIDE_TABLES = {"left-out": "left out, one a line", "unmapped-terms": "words that name no finding, with counts"}
+"""Name of a side table -> how the summary announces it."""
+
 
 def build_manifest(
-    dataset: Annotated[str, typer.Option(help="Which release it is: nih.", show_default=False)],
+    dataset: Annotated[str, typer.Option(help=f"Which release it is: {', '.join(MODULES)}.", show_default=False)],
     root: Annotated[Path, typer.Option(help="Folder of the release; nothing is written there.", show_default=False)],
     out: Annotated[
         Path | None, typer.Option(help="Parquet file to write; by default manifests/DATASET.parquet in the workspace.")
@@ -23,6 +29,11 @@ def build_manifest(
     ] = False,
     seed: Annotated[int, typer.Option(help="Draws the patients that no official list assigns.")] = 0,
     valid_fraction: Annotated[float, typer.Option(help="Patients in validation, 0 to 0.5; never out of test.")] = 0.1,
+    preset: Annotated[str | None, typer.Option(help="A set of the dataset's own options, such as paper.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An option of the dataset's own; `cxr-prep datasets NAME` lists them."),
+    ] = None,
 ) -> None:
     """Read a release's label file and list its images; write one row an image, with labels and split.
 
@@ -44,6 +55,8 @@ def build_manifest(
             images=images,
             allow_missing_images=allow_missing_images,
             split=SplitConfig(seed=seed, valid_fraction=valid_fraction),
+            preset=preset,
+            options=parse_assignments(option or ()),
         )
     )
     show(report)
@@ -61,7 +74,6 @@ def show(report: "BuildReport") -> None:
 
     from rich.table import Table
 
-    from manifests.left_out import MEANING
     from manifests.workspace import Workspace
     from pipeline.console import out
 
@@ -81,9 +93,11 @@ def show(report: "BuildReport") -> None:
         out.print(f"note: {note}", markup=False)
     for rule, count in report.exclusions.items():
         if count:
-            out.print(f"left out: {count:,} {MEANING[rule]}")
-    if report.left_out is not None:
-        out.print(f"left out, one a line: {report.left_out}", markup=False)
+            out.print(f"left out: {count:,} {report.meanings[rule]}")
+    if report.num_unmapped:
+        out.print(f"words that name no finding: {report.num_unmapped:,}")
+    for name, path in report.side_tables.items():
+        out.print(f"{SIDE_TABLES.get(name, name)}: {path}", markup=False)
     out.print(f"written in {report.elapsed_s:.2f} s: {report.out}", markup=False)
     by_default = report.out.parent == Workspace.current().manifests
     option = "" if by_default else f" --manifest {shlex.quote(str(report.out))}"

@@ -88,7 +88,7 @@ def test_a_users_error_is_shown_once_with_exit_code_2_and_nothing_written(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--dataset", "chexpert"), "error: --dataset chexpert: unknown (there are: nih)"),
+        (("--dataset", "xxx"), "error: --dataset xxx: unknown (there are: nih, chexpert, "),
         (("--dataset", "nih", "--valid-fraction", "0.9"), "error: --valid-fraction 0.9: expected 0 to 0.5"),
         (("--dataset", "nih", "--images", "nowhere"), "error: --images nowhere: no image below it"),
     ],

@@ -13,6 +13,7 @@ CXR_PREP = {
     "": [],
     "build-manifest": [
         "--dataset", "--root", "--out", "--images", "--allow-missing-images", "--seed", "--valid-fraction",
+        "--preset", "--option",
     ],
     "stats": ["FILE", "--json"],
     "pack": ["--manifest", "--root", "--split", "--format", "--size", "--out", "--workers", "--resume"],
