@@ -7,12 +7,13 @@ It writes a raw pack of noise into a temporary folder and runs the contenders on
 - ``bare np.take``: threads that gather random rows of one memory map, in an order made beforehand, into as many buffers
   of the same size as `raw` goes round in; no loader that uses such buffers can be faster on this machine;
 - ``raw``, ``synthetic``, ``reference``: whole epochs of our loaders, order and indices included;
-- ``resample``: a batch through one affine grid, the plain way; ``prepare nih``, ``prepare chexpert``: what training does
-  to a batch, without and with rotation; ``augment_params``: drawing the parameters alone;
+- ``augment_params``: drawing the parameters alone; ``resample``: a batch through one affine grid, the plain way;
+  ``prepare nih``, ``prepare chexpert``: what training does to a batch, without and with rotation;
 - ``raw + prepare nih``: what a training step gets: read, random resized crop, flip, normalise.
 """
 
 import argparse
+import math
 import sys
 import tempfile
 import threading
@@ -32,7 +33,7 @@ from pipeline.pack import Pack, Shard
 from pipeline.prepare import prepare_images, resample
 from tools.benchmark import RESULTS, Summary, append_row, summarise
 
-SHARD_BYTES = 256 << 20
+NUM_SHARDS = 64  # what `cxr-prep pack` makes of 112,120 images of 256 px
 SEED = 0
 PREPARE_IMAGES = 512
 REFERENCE_STEPS = 2
@@ -239,7 +240,7 @@ def report(
 
 def write_pack(folder: Path, num_images: int, size_px: int) -> Pack:
     """Write shards of noise, and the same pixels as one file for `bare np.take`; return the pack."""
-    per_shard = max(1, SHARD_BYTES // (size_px * size_px))
+    per_shard = math.ceil(num_images / NUM_SHARDS)
     random = np.random.default_rng(SEED)
     whole = np.lib.format.open_memmap(
         folder / "whole.npy", mode="w+", dtype=np.uint8, shape=(num_images, size_px, size_px)
