@@ -18,7 +18,7 @@ def test_auto_is_float32_on_the_cpu() -> None:
 
 def test_unknown_precision_is_refused() -> None:
     option: Any = "fp8"
-    with pytest.raises(ConfigError, match="step.precision=fp8: expected auto, fp32, bf16, fp16"):
+    with pytest.raises(ConfigError, match=r"step\.precision=fp8: expected auto, fp32, bf16, fp16"):
         resolve_precision(option, CPU)
 
 
