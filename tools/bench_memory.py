@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.bench_memory", description="Memory of a training process.")
     parser.add_argument("--epochs", type=int, default=50, help="epochs of the run")
     parser.add_argument("--warm-up", type=int, default=5, help="epochs before the slope counts")
-    parser.add_argument("--images", type=int, default=1000, help="images in the pack")
+    parser.add_argument("--images", type=int, default=400, help="images in the pack")
     parser.add_argument("--size", type=int, default=64, help="their side in px")
     parser.add_argument("--loss", default="nvum", choices=["bce", "nvum"], help="loss, nvum with teacher and memory")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
@@ -94,7 +94,8 @@ def measured_epochs(pack: Path, run: Path, options: argparse.Namespace) -> Itera
         while num_seen < options.epochs:
             if process.poll() is not None:
                 raise SystemExit(f"cxr-train ended early:\n{process.stderr.read() if process.stderr else ''}")
-            smallest = min(smallest, rss_anon_bytes(process.pid))
+            now = rss_anon_bytes(process.pid)
+            smallest = min(smallest, now) if num_seen else now  # in the first epoch the process still grows
             if count_epochs(run / "events.jsonl") > num_seen:
                 num_seen += 1
                 yield smallest
