@@ -6,7 +6,7 @@ plain Python, called once a distinct value, is both the readable and the fast wa
 
 import csv
 import io
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import polars as pl
@@ -16,6 +16,15 @@ from manifests.errors import ManifestError
 LINE = "line"
 """Column of the line numbers, 1 being the header's."""
 
+ROWS_A_PART = 131_072
+"""Rows that `read_in_parts` reads at once: enough for two cores, a few tens of MiB of cells."""
+
+QUOTED_SEPARATOR = "\x1f"
+"""Stands between fields that may hold commas."""
+
+Others = Literal["refuse", "pass over"]
+"""What becomes of columns that nobody asked for."""
+
 LABEL_VALUES = {"1.0": 1, "0.0": 0, "-1.0": -1, "1": 1, "0": 0, "-1": -1}
 """Cell of a label column -> label: present, absent, uncertain."""
 
@@ -23,15 +32,16 @@ LABEL_VALUES = {"1.0": 1, "0.0": 0, "-1.0": -1, "1": 1, "0": 0, "-1": -1}
 class Rows:
     """One text column a field, blank cells null, plus `LINE`; and the problems found so far."""
 
-    def __init__(self, path: str, frame: pl.DataFrame) -> None:
+    def __init__(self, path: str, frame: pl.DataFrame, problems: Sequence[tuple[int, str]] = ()) -> None:
         self.path = path
         self.frame = frame
-        self._problems: list[tuple[int, str]] = []
+        self.problems: list[tuple[int, str]] = [*problems]
+        """Number of the line and what is wrong there, in the order of finding."""
 
     def refuse(self, bad: pl.Expr, message: str, *columns: str) -> None:
         """Note every row where `bad` holds; `message` is formatted with the row's values of `columns`."""
         for line, *values in self.frame.filter(bad).select(LINE, *columns).iter_rows():
-            self._problems.append((line, message.format(*values)))
+            self.problems.append((line, message.format(*values)))
 
     def refuse_blank(self, *columns: str) -> None:
         """Note every row with a blank cell in one of `columns`."""
@@ -45,7 +55,7 @@ class Rows:
             earlier = pl.col(LINE).first().over(column)
             repeated = self.frame.select(LINE, column, first=earlier).filter(pl.col(LINE) != pl.col("first"))
             for line, value, first in repeated.drop_nulls(column).iter_rows():
-                self._problems.append((line, f"{column} {value!r} again (first on line {first:,})"))
+                self.problems.append((line, f"{column} {value!r} again (first on line {first:,})"))
 
     def whole_number(self, column: str, *, at_least: int) -> pl.Series:
         """Return `column` as Int32; what is no whole number from `at_least` up is refused, blank cells are null."""
@@ -81,16 +91,16 @@ class Rows:
         Args:
             finding_of: column -> finding, the name of the result.
         """
-        for column in finding_of:
-            bad = pl.col(column).is_not_null() & ~pl.col(column).is_in(list(LABEL_VALUES))
-            self.refuse(bad, f"{column} {{!r}}: expected 1, 0, -1 or blank", column)
-        values = list(LABEL_VALUES)
-        return self.frame.select(
-            pl.col(column)
-            .replace_strict(values, list(LABEL_VALUES.values()), default=None, return_dtype=pl.Int8)
-            .alias(finding)
+        words, values = list(LABEL_VALUES), list(LABEL_VALUES.values())
+        labels = self.frame.select(
+            pl.col(column).replace_strict(words, values, default=None, return_dtype=pl.Int8).alias(finding)
             for column, finding in finding_of.items()
-        ).get_columns()
+        )
+        for column, finding in finding_of.items():
+            if labels[finding].null_count() > self.frame[column].null_count():
+                unknown = pl.col(column).is_not_null() & ~pl.col(column).is_in(words)
+                self.refuse(unknown, f"{column} {{!r}}: expected 1, 0, -1 or blank", column)
+        return labels.get_columns()
 
     def parse_distinct(self, column: str, parser: Callable[[str], Any]) -> tuple[dict[str, Any], dict[str, str]]:
         """Return distinct value -> what `parser` makes of it, and distinct value -> why it cannot."""
@@ -107,7 +117,7 @@ class Rows:
         """Note every row whose value of `column` is a key of `problems`."""
         if problems:
             bad = self.frame.filter(pl.col(column).is_in(list(problems))).select(LINE, column)
-            self._problems.extend((line, f"{column}: {problems[value]}") for line, value in bad.iter_rows())
+            self.problems.extend((line, f"{column}: {problems[value]}") for line, value in bad.iter_rows())
 
     def raise_problems(self) -> None:
         """Report all problems together, by line.
@@ -115,8 +125,8 @@ class Rows:
         Raises:
             ManifestError: there is at least one.
         """
-        if self._problems:
-            problems = [f"line {line:,}: {text}" for line, text in sorted(self._problems)]
+        if self.problems:
+            problems = [f"line {line:,}: {text}" for line, text in sorted(self.problems)]
             what = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
             raise ManifestError(f"{self.path}: {what}", problems)
 
@@ -133,10 +143,20 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 
 def text_lines(text: str) -> pl.DataFrame:
-    """Return number and text of every line that is not blank."""
-    unix = text.replace("\r\n", "\n") if "\r" in text else text
-    lines = pl.Series("text", [unix]).str.split("\n").explode()
-    return pl.DataFrame([pl.int_range(1, len(lines) + 1, eager=True).alias(LINE), lines]).filter(pl.col("text") != "")
+    """Return number and text of every line that is not blank; a line ends with LF, CR LF or CR."""
+    return numbered_lines(unix_lines(text), first=1)
+
+
+def unix_lines(text: str) -> str:
+    """Return `text` with LF at the end of every line."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def numbered_lines(text: str, *, first: int) -> pl.DataFrame:
+    """Return number, counted from `first`, and text of every line that is not blank; a line ends with LF."""
+    lines = pl.Series("text", [text]).str.split("\n").explode()
+    numbers = pl.int_range(first, first + len(lines), eager=True).alias(LINE)
+    return pl.DataFrame([numbers, lines]).filter(pl.col("text") != "")
 
 
 def is_plain_name(column: str) -> pl.Expr:
@@ -144,9 +164,7 @@ def is_plain_name(column: str) -> pl.Expr:
     return pl.col(column).str.contains(r"^[^/\\\x00-\x1f]+$") & ~pl.col(column).is_in([".", ".."])
 
 
-def read_rows(
-    text: str, columns: Sequence[str], *, path: str, others: Literal["refuse", "pass over"] = "refuse"
-) -> Rows:
+def read_rows(text: str, columns: Sequence[str], *, path: str, others: Others = "refuse") -> Rows:
     """Return the rows below the header of a comma-separated `text` whose columns are exactly `columns`, in this order.
 
     With `others` passed over, `columns` are those that must be there, once each, wherever and among whatever others.
@@ -157,37 +175,107 @@ def read_rows(
     Raises:
         ManifestError: the header differs, there is no row, or a quotation never ends.
     """
-    table, separator = _quoted_lines(text, path) if '"' in text else (text_lines(text), ",")
-    header = table["text"][0].split(separator)
-    table = table.slice(1).select(LINE, fields=pl.col("text").str.split(separator))
-    width = len(header)
-    if width == len(columns) + 1 and header[-1] in ("", f"Unnamed: {len(columns)}"):
-        header.pop()
-    if others == "refuse":
-        _check_header(header, columns, path)
-    else:
-        _check_columns(header, columns, path)
-    if table.is_empty():
+    (rows,) = _parts(text, columns, path, others, num_rows=None)
+    return rows
+
+
+def read_in_parts(
+    text: str,
+    columns: Sequence[str],
+    check: Callable[[Rows], pl.DataFrame],
+    *,
+    path: str,
+    others: Others = "refuse",
+    num_rows: int = ROWS_A_PART,
+) -> Rows:
+    """Return what `check` makes of the rows of `read_rows`, part by part: for files of a million rows and more.
+
+    So the text of all cells is never in memory at once, only what `check` keeps of it.
+
+    Args:
+        text: as in `read_rows`.
+        columns: as in `read_rows`.
+        check: gets the rows of a part, notes its problems there, and returns one row a row.
+        path: as in `read_rows`.
+        others: as in `read_rows`.
+        num_rows: of a part, or a few more.
+
+    Returns:
+        the checked columns and `LINE` of all rows, and the problems of all parts, so that what concerns all rows can
+        still be refused.
+
+    Raises:
+        ManifestError: as `read_rows`.
+    """
+    frames: list[pl.DataFrame] = []
+    problems: list[tuple[int, str]] = []
+    for part in _parts(text, columns, path, others, num_rows):
+        frames.append(check(part).with_columns(part.frame[LINE]))
+        problems += part.problems
+    return Rows(path, pl.concat(frames), problems)
+
+
+def _parts(text: str, columns: Sequence[str], path: str, others: Others, num_rows: int | None) -> Iterator[Rows]:
+    """Yield the rows below the header in parts of about `num_rows`; None: in one."""
+    quoted = '"' in text
+    tables = _quoted_lines(text, path, num_rows) if quoted else _plain_lines(text, num_rows)
+    separator = QUOTED_SEPARATOR if quoted else ","
+    header: list[str] = []
+    found = False
+    for table in tables:
+        if not header:
+            header = table["text"][0].split(separator)
+            table = table.slice(1)
+            width = len(header)
+            if header[-1] == "" or header[-1].startswith("Unnamed: "):
+                header.pop()
+            _check_header(header, columns, path, others)
+        if table.is_empty():
+            continue
+        found = True
+        yield _rows_of(table.select(LINE, fields=pl.col("text").str.split(separator)), header, columns, width, path)
+    if not found:
         raise ManifestError(f"{path}: no row below the header; download it again")
+
+
+def _rows_of(table: pl.DataFrame, header: list[str], columns: Sequence[str], width: int, path: str) -> Rows:
+    """Return the cells of `columns` from a table of lines and their fields; rows of another width are refused."""
     cells = (
-        pl.col("fields").list.get(position, null_on_oob=True).replace("", None).alias(name)
-        for name, position in ((name, header.index(name)) for name in columns)
+        pl.col("fields").list.get(header.index(name), null_on_oob=True).replace("", None).alias(name)
+        for name in columns
     )
-    table = table.with_columns(num_fields=pl.col("fields").list.len())
-    rows = Rows(path, table.select(LINE, "num_fields", *cells))
+    rows = Rows(path, table.select(LINE, *cells, num_fields=pl.col("fields").list.len()))
     rows.refuse(pl.col("num_fields") != width, f"{{}} fields, expected {width}", "num_fields")
     # Cells of such a row stand in the wrong columns: further problems of it would mislead.
     rows.frame = rows.frame.filter(pl.col("num_fields") == width).drop("num_fields")
     return rows
 
 
-def _quoted_lines(text: str, path: str) -> tuple[pl.DataFrame, str]:
-    """Return what `text_lines` does, quotations resolved, and the separator between the fields.
+def _plain_lines(text: str, num_rows: int | None) -> Iterator[pl.DataFrame]:
+    """Yield `text_lines` in parts of about `num_rows` lines."""
+    text = unix_lines(text)
+    if num_rows is None:
+        yield numbered_lines(text, first=1)
+        return
+    size = num_rows * max(1, text.find("\n", text.find("\n") + 1) - text.find("\n"))  # of lines like the second
+    begin, first = 0, 1
+    while begin < len(text):
+        end = text.find("\n", begin + size)
+        end = len(text) if end < 0 else end + 1
+        part = numbered_lines(text[begin:end], first=first)
+        if not part.is_empty():
+            yield part
+        first += text.count("\n", begin, end)
+        begin = end
+
+
+def _quoted_lines(text: str, path: str, num_rows: int | None) -> Iterator[pl.DataFrame]:
+    """Yield what `text_lines` gives, quotations resolved, the fields joined by `QUOTED_SEPARATOR`.
 
     A row that goes over several lines has the number of the first.
     """
-    separator = "\x1f"
-    reader = csv.reader(io.StringIO(text.replace(separator, ""), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text.replace(QUOTED_SEPARATOR, ""), newline=""), strict=True)
+    schema = {LINE: pl.Int64, "text": pl.String}
     lines: list[int] = []
     texts: list[str] = []
     begin = 1
@@ -195,26 +283,25 @@ def _quoted_lines(text: str, path: str) -> tuple[pl.DataFrame, str]:
         for row in reader:
             if row:
                 lines.append(begin)
-                texts.append(separator.join(row))
+                texts.append(QUOTED_SEPARATOR.join(row))
+            if len(lines) == num_rows:
+                yield pl.DataFrame({LINE: lines, "text": texts}, schema=schema)
+                lines, texts = [], []
             begin = reader.line_num + 1
     except csv.Error as error:
         raise ManifestError(f"{path}: line {begin:,}: {error}; a quotation mark is missing or too many") from error
-    return pl.DataFrame({LINE: lines, "text": texts}, schema={LINE: pl.Int64, "text": pl.String}), separator
+    if lines:
+        yield pl.DataFrame({LINE: lines, "text": texts}, schema=schema)
 
 
-def _check_header(header: list[str], columns: Sequence[str], path: str) -> None:
-    """Raise a ManifestError that names missing and unknown columns, unless `header` is `columns`."""
-    if header == list(columns):
-        return
+def _check_header(header: list[str], columns: Sequence[str], path: str, others: Others) -> None:
+    """Raise a ManifestError that names missing and unknown columns, unless `header` is (or has) `columns`."""
     missing = [f"missing column: {name}" for name in columns if name not in header]
-    unknown = [f"unknown column: {name!r}" for name in header if name not in columns]
-    problems = [*missing, *unknown] or ["columns in another order or repeated: " + ",".join(header)]
-    raise ManifestError(f"{path}: line 1: expected the columns {','.join(columns)}", problems)
-
-
-def _check_columns(header: list[str], columns: Sequence[str], path: str) -> None:
-    """Raise a ManifestError that names those of `columns` that are not in `header` exactly once."""
-    problems = [f"missing column: {name}" for name in columns if name not in header]
-    problems += [f"column {name} stands {header.count(name)} times" for name in columns if header.count(name) > 1]
-    if problems:
-        raise ManifestError(f"{path}: line 1: found the columns {','.join(header)}", problems)
+    if others == "pass over":
+        twice = [f"column {name} stands {header.count(name)} times" for name in columns if header.count(name) > 1]
+        if missing or twice:
+            raise ManifestError(f"{path}: line 1: found the columns {','.join(header)}", [*missing, *twice])
+    elif header != list(columns):
+        unknown = [f"unknown column: {name!r}" for name in header if name not in columns]
+        problems = [*missing, *unknown] or ["columns in another order or repeated: " + ",".join(header)]
+        raise ManifestError(f"{path}: line 1: expected the columns {','.join(columns)}", problems)
