@@ -45,6 +45,13 @@ class ManifestTable:
         return str(self.metadata["dataset"])
 
     @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the datasets that the rows come from, in the order of their first row."""
+        if "dataset" not in self.table.column_names:
+            return (self.dataset,)
+        return tuple(pc.unique(self.table.column("dataset")).to_pylist())
+
+    @property
     def findings(self) -> tuple[str, ...]:
         """Finding columns that are there, in the frozen order."""
         present = set(self.table.column_names)

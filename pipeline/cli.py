@@ -3,6 +3,7 @@
 import typer
 
 from pipeline.commands.build_manifest import build_manifest
+from pipeline.commands.merge import merge
 from pipeline.commands.pack import pack
 from pipeline.commands.stats import stats
 from pipeline.commands.verify import verify
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (build_manifest, stats, pack, verify):
+for command in (build_manifest, merge, stats, pack, verify):
     app.command()(command)
 
 

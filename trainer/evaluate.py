@@ -135,10 +135,11 @@ def _pack_warnings(config: EvaluateConfig, model: TrainedModel, pack: Pack) -> l
                 f"{pack.folder}: not the images that {config.run} was trained on: found identity "
                 f"{pack.identity[:12]}, expected {model.pack_identity[:12]}; name the pack that you mean with --pack"
             )
-        if config.split != "train" and pack.dataset in _trained_datasets(model):
+        shared = [name for name in pack.manifest().datasets if name in _trained_datasets(model)]
+        if config.split != "train" and shared:
             warnings.append(
-                f"this pack and the run's both hold images of {pack.dataset}, but not the same ones: if their splits "
-                "differ, the model may have been trained on patients that it is measured on"
+                f"this pack and the run's both hold images of {' and '.join(shared)}, but not the same ones: if their "
+                "splits differ, the model may have been trained on patients that it is measured on"
             )
     if pack.size_px < model.config.model.input_size_px:
         warnings.append(
@@ -154,7 +155,7 @@ def _trained_datasets(model: TrainedModel) -> set[str]:
         own = open_pack(Path(model.config.data.pack or ""))
     except PackError:
         return set()
-    return {own.dataset}
+    return set(own.manifest().datasets)
 
 
 def _selection(config: EvaluateConfig, model: TrainedModel, pack: Pack) -> Selection:

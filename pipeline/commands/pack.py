@@ -1,5 +1,6 @@
 """`cxr-prep pack`: from a manifest and its release to a pack."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,12 @@ LOUD_REJECTED_FRACTION = 0.01
 def pack(
     manifest: Annotated[Path | None, typer.Option(help="Manifest; by default the only one of the workspace.")] = None,
     root: Annotated[
-        Path | None, typer.Option(help="Folder of the release; by default the one the manifest was built from.")
+        list[str] | None,
+        typer.Option(
+            metavar="[DATASET=]DIR",
+            help="Folder of the release, by default the one the manifest was built from; for a merged manifest, "
+            "one for each dataset.",
+        ),
     ] = None,
     split: Annotated[list[str] | None, typer.Option(help="Pack only this split; may be repeated.")] = None,
     pack_format: Annotated[PackFormat, typer.Option("--format", help="How pixels are stored.")] = "raw",
@@ -50,15 +56,15 @@ def pack(
     )
     workspace = Workspace.current()
     manifest = manifest or workspace.only_manifest()
-    dataset = read_manifest(manifest).dataset
-    root = root or remembered_root(workspace.roots(), dataset)
-    folder = out_folder or workspace.pack_path(dataset, size, pack_format)
+    table = read_manifest(manifest)
+    roots = choose_roots(table.datasets, given=root or (), remembered=workspace.roots())
+    folder = out_folder or workspace.pack_path(table.dataset, size, pack_format)
     try:
         with progress_bar("images") as bar:
             task = bar.add_task("pack", total=None)
             summary = pack_manifest(
                 manifest,
-                root=root,
+                root=roots,
                 out=folder,
                 config=config,
                 on_progress=lambda done, total: bar.update(task, completed=done, total=total),
@@ -74,17 +80,31 @@ def pack(
     show(summary, train_command="cxr-train" if out_folder is None else f"cxr-train --pack {folder}")
 
 
-def remembered_root(roots: dict[str, str], dataset: str) -> Path:
-    """Return the release folder that `cxr-prep build-manifest` remembered.
+def choose_roots(datasets: Sequence[str], *, given: Sequence[str], remembered: Mapping[str, str]) -> dict[str, Path]:
+    """Return dataset -> folder of its release: as given (DIR, for all, or DATASET=DIR), else as remembered.
 
     Raises:
-        PackError: it did not, on this machine.
+        ConfigError: two folders for one dataset.
+        PackError: neither names a dataset's.
     """
+    from manifests.errors import ConfigError
     from pipeline.errors import PackError
 
-    if dataset not in roots:
-        raise PackError(f"where the images of dataset {dataset!r} lie is not known here; name their folder with --root")
-    return Path(roots[dataset])
+    roots: dict[str, Path] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        named = equals and name in datasets
+        for dataset in [name] if named else datasets:
+            if dataset in roots:
+                raise ConfigError(f"--root {text}: another folder for the images of dataset {dataset!r}")
+            roots[dataset] = Path(folder if named else text)
+    for dataset in datasets:
+        if dataset not in roots and dataset not in remembered:
+            option = "--root" if len(datasets) == 1 else f"--root {dataset}=DIR"
+            raise PackError(
+                f"where the images of dataset {dataset!r} lie is not known here; name their folder with {option}"
+            )
+    return {dataset: roots.get(dataset) or Path(remembered[dataset]) for dataset in datasets}
 
 
 def show(summary: "PackSummary", train_command: str) -> None:

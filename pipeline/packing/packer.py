@@ -4,7 +4,7 @@ import hashlib
 import io
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,12 +65,14 @@ class PackSummary:
 def pack_manifest(
     manifest: Path,
     *,
-    root: Path,
+    root: Path | Mapping[str, Path],
     out: Path,
     config: PackConfig,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PackSummary:
     """Pack the images of a manifest, which lie below `root`, into the folder `out`.
+
+    The images of a merged manifest may lie below a root for each of its datasets: dataset -> folder.
 
     The same manifest, images, size and format give the same bytes of every file, for any number of workers and after
     any interruption. Until everything is there it grows in `<out>.partial`. `on_progress` gets the number of images
@@ -83,19 +85,19 @@ def pack_manifest(
     """
     started_s = time.perf_counter()
     plan = make_plan(read_manifest(manifest), manifest, config)
-    if not root.is_dir():
-        raise PackError(f"{root}: no such folder; name the release's folder with --root")
+    roots = roots_of(plan, root)
     if out.exists():
         raise PackError(f"{out}: exists already; name another folder with --out, or delete it to pack again")
     partial = PartialPack.of(out)
     with _explained(partial), partial.locked(plan.to_json(), resume=config.resume):
-        shards, num_resumed = _pack_all_shards(plan, root.resolve(), partial, on_progress)
+        shards, num_resumed = _pack_all_shards(plan, roots, partial, on_progress)
         rejected = [image for shard in shards for image in shard.rejected]
         reasons = dict(Counter(image.reason for image in rejected).most_common())
         if len(rejected) == plan.num_samples:
             partial.discard()
+            folders = ", ".join(map(str, roots.values()))
             raise PackError(
-                f"{root}: none of the {plan.num_samples:,} images can be packed ({count_reasons(reasons)}); "
+                f"{folders}: none of the {plan.num_samples:,} images can be packed ({count_reasons(reasons)}); "
                 "is this the folder that the manifest's paths start from? Name it with --root"
             )
         pack = _describe(plan, shards, rejected, partial)
@@ -108,13 +110,30 @@ def pack_manifest(
     )
 
 
+def roots_of(plan: PackPlan, root: Path | Mapping[str, Path]) -> dict[str, Path]:
+    """Return dataset -> folder of its release for the datasets of `plan`: one for all, or one for each.
+
+    Raises:
+        PackError: a dataset has none, or one that is no folder.
+    """
+    roots = {}
+    for dataset in dict.fromkeys(plan.datasets):
+        folder = root.get(dataset) if isinstance(root, Mapping) else root
+        if folder is None:
+            raise PackError(f"where the images of dataset {dataset!r} lie is not known; add --root {dataset}=DIR")
+        if not folder.is_dir():
+            raise PackError(f"{folder}: no such folder; name the release's folder with --root")
+        roots[dataset] = folder.resolve()
+    return roots
+
+
 def count_reasons(reasons: dict[str, int]) -> str:
     """Return reasons and counts for people: `missing file 3, corrupt 1`."""
     return ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in reasons.items())
 
 
 def _pack_all_shards(
-    plan: PackPlan, root: Path, partial: PartialPack, on_progress: Callable[[int, int], None]
+    plan: PackPlan, roots: Mapping[str, Path], partial: PartialPack, on_progress: Callable[[int, int], None]
 ) -> tuple[list[PackedShard], int]:
     """Return the shards in order of sample_index, and how many of their images were there already."""
     done = 0
@@ -125,7 +144,7 @@ def _pack_all_shards(
         on_progress(done, plan.num_samples)
 
     shards, left = [], []
-    for task in plan.tasks(root, partial):
+    for task in plan.tasks(roots, partial):
         kept = kept_shard(task)
         if kept is None:
             left.append(task)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -27,13 +27,16 @@ class PackPlan:
     """What was asked for."""
 
     dataset: str
-    """Name of the manifest's dataset."""
+    """Name of the manifest's dataset, or of its datasets."""
 
     table: pa.Table
     """Rows of the pack's manifest, in the manifest's order."""
 
     paths: tuple[str, ...]
-    """Image files relative to the root, in order of sample_index."""
+    """Image files relative to the root of their dataset, in order of sample_index."""
+
+    datasets: tuple[str, ...]
+    """Dataset of each image, in order of sample_index."""
 
     identity: str
     """`identity_of` the rows."""
@@ -61,8 +64,8 @@ class PackPlan:
         }
         return (json.dumps(document, indent=1) + "\n").encode()
 
-    def tasks(self, root: Path, partial: PartialPack) -> list[ShardTask]:
-        """Return the work, one task a shard, in order of sample_index."""
+    def tasks(self, roots: Mapping[str, Path], partial: PartialPack) -> list[ShardTask]:
+        """Return the work, one task a shard, in order of sample_index; `roots` is dataset -> folder of its release."""
         step = self.samples_per_shard
         file_name = shard_format(self.config.format).file_name
         return [
@@ -71,9 +74,13 @@ class PackPlan:
                 sidecar=partial.sidecar(number),
                 format=self.config.format,
                 size_px=self.config.size_px,
-                root=root,
                 first_index=first,
-                paths=self.paths[first : first + step],
+                files=tuple(
+                    roots[dataset] / path
+                    for dataset, path in zip(
+                        self.datasets[first : first + step], self.paths[first : first + step], strict=True
+                    )
+                ),
             )
             for number, first in enumerate(range(0, self.num_samples, step))
         ]
@@ -97,8 +104,15 @@ def make_plan(manifest: ManifestTable, source: Path, config: PackConfig) -> Pack
             "images/00000001_000.png; build the manifest again",
             problems,
         )
-    identity = identity_of(table.column("dataset").to_pylist(), table.column("image_id").to_pylist())
-    return PackPlan(config=config, dataset=manifest.dataset, table=table, paths=paths, identity=identity)
+    datasets = tuple(table.column("dataset").to_pylist())
+    return PackPlan(
+        config=config,
+        dataset=manifest.dataset,
+        table=table,
+        paths=paths,
+        datasets=datasets,
+        identity=identity_of(datasets, table.column("image_id").to_pylist()),
+    )
 
 
 def path_problems(paths: Sequence[str | None]) -> list[str]:

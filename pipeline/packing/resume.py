@@ -29,9 +29,6 @@ def _may_be_readable_now(task: ShardTask, packed: PackedShard) -> list[bool]:
     """Tell for each rejected image whether the reason was its file's absence, and that may have changed."""
     return [
         image.reason == Reason.UNREADABLE_FILE
-        or (
-            image.reason == Reason.MISSING_FILE
-            and (task.root / task.paths[image.sample_index - task.first_index]).is_file()
-        )
+        or (image.reason == Reason.MISSING_FILE and task.files[image.sample_index - task.first_index].is_file())
         for image in packed.rejected
     ]

@@ -1,4 +1,4 @@
-"""Packing one shard: its bytes are a function of its rows, the root and the size; whoever runs it, and how often."""
+"""Packing one shard: its bytes are a function of its image files and the size; whoever runs it, and how often."""
 
 import hashlib
 import json
@@ -30,14 +30,11 @@ class ShardTask:
     size_px: int
     """Images become size_px x size_px."""
 
-    root: Path
-    """Folder of the release."""
-
     first_index: int
     """sample_index of the first sample."""
 
-    paths: tuple[str, ...]
-    """Image files, relative to `root`, in order of sample_index."""
+    files: tuple[Path, ...]
+    """Image files, in order of sample_index."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +99,10 @@ def pack_shard(task: ShardTask, on_image: Callable[[], None]) -> PackedShard:
     rejected = []
     with atomic_path(task.file) as temporary, temporary.open("wb") as file:
         sink = HashingSink(file)
-        writer = shard_format(task.format).writer(sink, len(task.paths), task.size_px)
-        for sample_index, path in enumerate(task.paths, start=task.first_index):
+        writer = shard_format(task.format).writer(sink, len(task.files), task.size_px)
+        for sample_index, path in enumerate(task.files, start=task.first_index):
             try:
-                pixels_SS = read_pixels(task.root / path, task.size_px)
+                pixels_SS = read_pixels(path, task.size_px)
             except Rejection as rejection:
                 pixels_SS = None
                 rejected.append(
@@ -117,7 +114,7 @@ def pack_shard(task: ShardTask, on_image: Callable[[], None]) -> PackedShard:
     packed = PackedShard(
         file=task.file.name,
         first_index=task.first_index,
-        num_samples=len(task.paths),
+        num_samples=len(task.files),
         num_bytes=sink.num_bytes,
         sha256=sink.sha256.hexdigest(),
         rejected=tuple(rejected),

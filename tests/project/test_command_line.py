@@ -15,6 +15,7 @@ CXR_PREP = {
         "--dataset", "--root", "--out", "--images", "--allow-missing-images", "--seed", "--valid-fraction",
         "--preset", "--option",
     ],
+    "merge": ["FILE FILE...", "--out"],
     "stats": ["FILE", "--json"],
     "pack": ["--manifest", "--root", "--split", "--format", "--size", "--out", "--workers", "--resume"],
     "verify": ["DIR"],
