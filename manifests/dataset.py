@@ -36,6 +36,12 @@ class Labels:
     String columns reason (the rule), image_id, and path, where the release would have the image (so that its file is
     known); both may be null. They are counted and listed, and are not in `frame`."""
 
+    labelled: tuple[str, ...] | None = None
+    """Findings that the rows are labelled for, where an option narrows them; None: all of the vocabulary."""
+
+    split_rule: str | None = None
+    """How `OFFICIAL` came about, in words, where it is not by the release's lists."""
+
     unmapped: Mapping[str, int] = field(default_factory=dict)
     """Words of an open vocabulary that name no finding -> images (or reports) that bear them. They are counted in the
     metadata and listed in a side table, never guessed."""

@@ -107,10 +107,10 @@ PADCHEST_TERMS = (
 
 
 def rows_inside(findings: tuple[str, ...]) -> dict[str, RowRules]:
-    """Return the rules of NVUM's test sets: a row with one of their terms that is no output is left out."""
+    """Return the rules of NVUM's test sets: frontal; a row with one of their terms that is no output is left out."""
     terms = {"openi": OPENI_TERMS, "padchest": PADCHEST_TERMS}
     return {
-        dataset: RowRules(leaves_out_rows_with=tuple(name for name in names if name not in findings))
+        dataset: RowRules(frontal_only=True, leaves_out_rows_with=tuple(name for name in names if name not in findings))
         for dataset, names in terms.items()
     }
 

@@ -86,11 +86,11 @@ class Release:
             )
         return found
 
-    def read_text(self, file: str) -> str:
-        """Return the text of `file` (UTF-8, plain or gzip by content) and note its checksum.
+    def read_bytes(self, file: str) -> bytes:
+        """Return the content of `file` as it lies on disk and note its checksum.
 
         Raises:
-            ManifestError: it cannot be read, is empty, is broken gzip, is an HTML page, or is not UTF-8.
+            ManifestError: it cannot be read.
         """
         path = self.root / file
         try:
@@ -98,6 +98,16 @@ class Release:
         except OSError as error:
             raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
         self.sources.append(SourceFile(file, hashlib.sha256(content).hexdigest()))
+        return content
+
+    def read_text(self, file: str) -> str:
+        """Return the text of `file` (UTF-8, plain or gzip by content) and note its checksum.
+
+        Raises:
+            ManifestError: it cannot be read, is empty, is broken gzip, is an HTML page, or is not UTF-8.
+        """
+        path = self.root / file
+        content = self.read_bytes(file)
         # By content: browsers unpack some .gz downloads and leave the name as it was.
         if content.startswith(GZIP_MAGIC):
             try:
