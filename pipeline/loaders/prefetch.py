@@ -74,7 +74,7 @@ class Prefetcher(Generic[Item, Result]):
         for tasks in self._tasks:
             tasks.put(None)
         if sys.is_finalizing():
-            return  # the interpreter has ended its daemon threads already; joining one would wait for ever
+            return  # the interpreter has ended its daemon threads already; to join one could wait for ever
         for thread in self._threads:
             thread.join(_JOIN_TIMEOUT_S)
             if thread.is_alive():

@@ -15,6 +15,7 @@ import errno
 import math
 import mmap
 import os
+import weakref
 from typing import Self
 
 import numpy as np
@@ -51,17 +52,18 @@ class ShardMap:
         self._pack = pack
         self._row_bytes = pack.size_px * pack.size_px
         self._files: list[int] = []
-        self._address: int | None = None
+        self._rows = np.empty((0, self._row_bytes), np.uint8)
         offsets = {data_offset(pack, shard) for shard in pack.shards}
         if len(offsets) != 1:
             raise PackError(f"{pack.folder}: its shards have headers of different lengths; {repair(pack)}")
         self._offset = offsets.pop()
         self._needed_bytes = [self._offset + shard.num_samples * self._row_bytes for shard in pack.shards]
         self._first_index = np.array([shard.first_index for shard in pack.shards], np.int64)
-        first_row = self._lay_out()
+        alignment = _alignment(self._row_bytes)
+        first_row, num_bytes = self._lay_out(alignment)
         self._skew = np.array(first_row, np.int64) - self._first_index  # row number = sample_index + skew of its shard
         try:
-            self._map(first_row)
+            self._map(first_row, num_bytes, alignment)
         except OSError as error:
             self.close()
             hint = "raise the limit (`ulimit -n`)" if error.errno == errno.EMFILE else repair(pack)
@@ -90,11 +92,8 @@ class ShardMap:
                 raise cut_short(self._pack.shard_path(shard), self._pack, shard, num_bytes)
 
     def close(self) -> None:
-        """Unmap and close the files; nobody may be gathering."""
+        """Close the files and let go of the map; it goes when nobody (a traceback, say) holds its rows any more."""
         self._rows = np.empty((0, self._row_bytes), np.uint8)
-        if self._address is not None:
-            _libc.munmap(self._address, self._length)
-            self._address = None
         while self._files:
             os.close(self._files.pop())
 
@@ -104,30 +103,32 @@ class ShardMap:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _lay_out(self) -> list[int]:
-        """Return the number of each shard's first row, so that every shard begins at an aligned address."""
-        self._alignment = _alignment(self._row_bytes)
-        step = math.lcm(self._alignment, self._row_bytes) // self._row_bytes  # rows between two aligned rows
+    def _lay_out(self, alignment: int) -> tuple[list[int], int]:
+        """Return the number of each shard's first row, such that every shard begins aligned, and the bytes of it all."""
+        step = math.lcm(alignment, self._row_bytes) // self._row_bytes  # rows between two aligned rows
         first_row, free = [], 0
         for needed in self._needed_bytes:
             first_row.append(free)
             free += -(-needed // self._row_bytes)
             free += -free % step
-        self._length = free * self._row_bytes
-        return first_row
+        return first_row, free * self._row_bytes
 
-    def _map(self, first_row: list[int]) -> None:
-        # Reserve the whole stretch with no access and no memory behind it, then lay the files over it.
-        self._length += self._alignment
-        self._address = _mapped(None, self._length, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
-        origin = self._address + -self._address % self._alignment
+    def _map(self, first_row: list[int], num_bytes: int, alignment: int) -> None:
+        """Reserve a stretch of addresses with no access and no memory behind it, then lay the files over it."""
+        length = num_bytes + alignment
+        address = _mapped(None, length, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
+        stretch = (ctypes.c_uint8 * length).from_address(address)
+        weakref.finalize(stretch, _libc.munmap, address, length).atexit = False
+        origin = -address % alignment
         for shard, row, needed in zip(self._pack.shards, first_row, self._needed_bytes, strict=True):
             file = os.open(self._pack.shard_path(shard), os.O_RDONLY | os.O_CLOEXEC)
             self._files.append(file)
-            _mapped(origin + row * self._row_bytes, needed, mmap.PROT_READ, mmap.MAP_SHARED | _MAP_FIXED, file)
+            place = address + origin + row * self._row_bytes
+            _mapped(place, needed, mmap.PROT_READ, mmap.MAP_SHARED | _MAP_FIXED, file)
         num_rows = first_row[-1] + self._pack.shards[-1].num_samples
-        area = (ctypes.c_uint8 * (num_rows * self._row_bytes)).from_address(origin + self._offset)
-        self._rows = np.ctypeslib.as_array(area).reshape(num_rows, self._row_bytes)
+        first = origin + self._offset
+        last = first + num_rows * self._row_bytes
+        self._rows = np.ctypeslib.as_array(stretch)[first:last].reshape(num_rows, self._row_bytes)
         self._rows.flags.writeable = False
 
 
