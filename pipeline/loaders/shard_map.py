@@ -104,7 +104,7 @@ class ShardMap:
         self.close()
 
     def _lay_out(self, alignment: int) -> tuple[list[int], int]:
-        """Return the number of each shard's first row, such that every shard begins aligned, and the bytes of it all."""
+        """Return each shard's first row, such that every shard begins aligned, and the bytes of it all."""
         step = math.lcm(alignment, self._row_bytes) // self._row_bytes  # rows between two aligned rows
         first_row, free = [], 0
         for needed in self._needed_bytes:
