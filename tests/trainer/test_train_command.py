@@ -43,7 +43,8 @@ def test_the_short_way_makes_numbered_runs_of_the_only_pack(workspace: Path) -> 
         result = cxr_train(*SHORT, "--epochs", "1")
         run = workspace / "runs" / f"nih-32-raw-nvum-small-{number}"
         assert (result.exit_code, run.is_dir()) == (0, True)
-        assert f"run: {run}" in result.stdout
+        assert f"report: {run / 'report.html'}" in result.stdout
+        assert (run / "report.html").is_file()
         assert f"next: cxr-train evaluate --run {run}" in result.stdout
     assert cxr_train(*SHORT, "--epochs", "1", "--loss", "bce").exit_code == 0
     assert cxr_train(*SHORT, "--epochs", "1", "--loss", "bce", "--set", "ema.enabled=on").exit_code == 0
@@ -138,7 +139,7 @@ def test_resume_finds_the_unfinished_run(workspace: Path, monkeypatch: pytest.Mo
     result = cxr_train("--resume")
     run = workspace / "runs" / "nih-32-raw-nvum-small-001"
     assert result.exit_code == 0
-    assert f"run: {run}" in result.stdout
+    assert f"next: cxr-train evaluate --run {run}" in result.stdout
     assert own_events(run)[-1]["event"] == "end"
     with pytest.raises(ConfigError, match="no unfinished run"):
         cxr_train("--resume")

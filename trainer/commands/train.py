@@ -17,7 +17,7 @@ Examples:
 
 - `cxr-train`: all defaults.
 
-- `cxr-train --recipe nvum-nih --set model.pretrained=imagenet`: the authors' settings for ChestX-ray14.
+- `cxr-train --recipe nvum-nih`: the authors' settings for ChestX-ray14, from ImageNet weights.
 
 - `cxr-train --loss bce --set ema.enabled=on --model small --epochs 10`: cross-entropy with an EMA teacher.
 
@@ -73,6 +73,7 @@ def train(
     # torch takes a second to import: `--help` must not wait for it.
     from trainer import launch
     from trainer.recipe import given
+    from trainer.report import write_report
 
     settings = {
         "--loader": ("loader", "backend", loader),
@@ -88,7 +89,8 @@ def train(
     asked = given(recipe=recipe, assignments=assignments or (), options=options)
     outcome = (launch.resume if resume else launch.train)(asked, out=out)
     if outcome.finished:
-        console.print(f"run: {outcome.run}\nnext: cxr-train evaluate --run {outcome.run}", markup=False)
+        report = write_report(outcome.run)
+        console.print(f"report: {report}\nnext: cxr-train evaluate --run {outcome.run}", markup=False)
     else:
         console.print(f"stopped; go on with: cxr-train --resume --out {outcome.run}", markup=False)
     raise typer.Exit(outcome.exit_code)
