@@ -13,8 +13,8 @@ Pixels = npt.NDArray[np.uint8]
 class BufferPool:
     """Buffers of one shape, lent as views; a buffer comes back when its view dies.
 
-    `torch.from_numpy` keeps the view alive as long as any tensor shares its memory. So a steady loop goes round in two
-    or three buffers (no page is touched for the first time: 16 MiB of fresh memory costs as much as gathering it),
+    `torch.from_numpy` keeps the view alive as long as any tensor shares its memory. So a steady loop goes round in a
+    few buffers (no page is touched for the first time: 16 MiB of fresh memory costs as much as gathering it),
     while a consumer that keeps its batches simply makes the pool grow.
     """
 
