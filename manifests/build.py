@@ -133,7 +133,8 @@ def build_manifest(config: BuildConfig) -> BuildReport:
     if frame.is_empty():
         counts = [f"{meanings[rule]}: {count:,}" for rule, count in exclusions.items() if count]
         raise ManifestError(f"{config.root}: no label row is left; do the images belong to this label file?", counts)
-    metadata = describe(config, source, release, labels, frame, exclusions, num_without_file)
+    splits = count_splits(frame)
+    metadata = describe(config, source, release, labels, splits, exclusions, num_without_file)
     tables = {LEFT_OUT: lines, UNMAPPED: unmapped_terms(labels), **labels.side_tables}
     try:
         config.out.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +148,7 @@ def build_manifest(config: BuildConfig) -> BuildReport:
         out=config.out,
         side_tables={name: side_table_path(config.out, name) for name, table in tables.items() if not table.is_empty()},
         split_rule=describe_split(labels, config.split),
-        splits=count_splits(frame),
+        splits=splits,
         positives=count_positives(frame, labelled_findings(source, labels)),
         exclusions=exclusions,
         meanings=meanings,
@@ -198,7 +199,7 @@ def describe(
     source: Dataset,
     release: Release,
     labels: Labels,
-    frame: pl.DataFrame,
+    splits: Mapping[str, tuple[int, int]],
     exclusions: Mapping[str, int],
     num_without_file: int,
 ) -> dict[str, object]:
@@ -211,8 +212,8 @@ def describe(
         "labelled": {source.name: list(labelled_findings(source, labels))},
         "sources": [file._asdict() for file in release.sources],
         "counts": {
-            "images": len(frame),
-            "patients": frame["patient_id"].n_unique(),
+            "images": sum(images for images, _ in splits.values()),
+            "patients": sum(patients for _, patients in splits.values()),  # no patient is in two splits
             "label_rows": len(labels.frame) + (0 if labels.excluded is None else len(labels.excluded)),
             "files": release.listing.num_images,
             "rows_kept_without_file": num_without_file,

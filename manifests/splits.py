@@ -11,7 +11,7 @@ import polars as pl
 
 from manifests.dataset import OFFICIAL
 from manifests.errors import ConfigError, ManifestError
-from manifests.fraction import fraction_of
+from manifests.fraction import digests_of, fraction_limit, fraction_of
 from manifests.release import Release
 from manifests.rows import LINE, Rows, is_plain_name, text_lines
 
@@ -55,29 +55,35 @@ def split_column(patient_ids: pl.Series, official: pl.Series | None, config: Spl
     Raises:
         ManifestError: the official split puts images of one patient into two splits.
     """
-    patients = patient_ids.unique().to_list()
-    fractions = [patient_fraction(patient, config.seed) for patient in patients]
-    drawn = {
-        patient: "valid"
-        if fraction < config.valid_fraction
-        else "test"
-        if official is None and fraction >= 1 - TEST_FRACTION
-        else "train"
-        for patient, fraction in zip(patients, fractions, strict=True)
-    }
-    by_patient = patient_ids.replace_strict(list(drawn), list(drawn.values()), return_dtype=pl.String)
     if official is None:
-        return by_patient.alias("split")
-    rows = pl.DataFrame({"patient_id": patient_ids, OFFICIAL: official, "split": by_patient})
-    _refuse_shared_patients(rows)
-    # `split` holds the draw; it counts only where the official split says train_val.
-    return rows.select(
-        pl.when(pl.col(OFFICIAL) == "train_val").then("split").otherwise(OFFICIAL).alias("split")
-    ).to_series()
+        return draw(patient_ids, config, from_test=True)
+    _refuse_shared_patients(patient_ids, official)
+    is_drawn = official == "train_val"
+    drawn = draw(patient_ids.filter(is_drawn), config, from_test=False)
+    # Row by row: what was drawn where the official split leaves it open, elsewhere what that says.
+    positions = is_drawn.arg_true()
+    return official.clone().scatter(positions, drawn).alias("split")
 
 
-def _refuse_shared_patients(rows: pl.DataFrame) -> None:
-    used = rows.lazy().filter(pl.col(OFFICIAL).is_not_null()).select("patient_id", OFFICIAL).unique().collect()
+def draw(patient_ids: pl.Series, config: SplitConfig, *, from_test: bool) -> pl.Series:
+    """Return `train`, `valid`, or (with `from_test`) `test` a row, by `patient_fraction` of its patient."""
+    # A patient's rows mostly stand together, so that runs are hardly more than patients, and far faster to find.
+    run = patient_ids.rle_id()
+    patients = patient_ids.filter(run.diff().fill_null(1) != 0).to_list()
+    train_end = fraction_limit(1 - TEST_FRACTION if from_test else 1)
+    valid_end = fraction_limit(config.valid_fraction)
+    drawn = [
+        "valid" if digest < valid_end else "train" if digest < train_end else "test"
+        for digest in digests_of(f"{config.seed}:", patients)
+    ]
+    return pl.Series("split", drawn, dtype=pl.String).gather(run)
+
+
+def _refuse_shared_patients(patient_ids: pl.Series, official: pl.Series) -> None:
+    if official.n_unique() == 1:
+        return
+    rows = pl.LazyFrame({"patient_id": patient_ids, OFFICIAL: official})
+    used = rows.filter(pl.col(OFFICIAL).is_not_null()).unique().collect()
     if used["patient_id"].n_unique() < len(used):
         shared = used.group_by("patient_id").agg(pl.col(OFFICIAL).sort()).filter(pl.col(OFFICIAL).list.len() > 1)
         problems = [f"patient {patient}: {' and '.join(where)}" for patient, where in shared.sort("patient_id").rows()]

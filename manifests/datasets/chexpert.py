@@ -105,10 +105,11 @@ def check_rows(rows: Rows, part: str) -> pl.DataFrame:
     regular = rf"^([^/]+/)?{part}/patient[0-9]+/study[0-9]+/view[0-9]+_(frontal|lateral)\.jpg$"
     rows.refuse_blank("Path")
     rows.refuse(~pl.col("Path").str.contains(regular), f"Path {{!r}}: expected one like {expected}", "Path")
-    pieces = rows.frame.select(piece=pl.col("Path").str.split("/").list.tail(4))["piece"]
-    patient, study, name = (pieces.list.get(position, null_on_oob=True) for position in (1, 2, 3))
-    frame = pl.DataFrame({"patient": patient, "study": study, "name": name, **person(rows, name)}).select(
-        image_id=pl.concat_str(pl.lit(f"{part}/"), "patient", pl.lit("/"), "study", pl.lit("/"), "name"),
+    image_id = pl.col("Path").str.slice(pl.col("Path").str.find(f"{part}/patient", literal=True))
+    pieces = rows.frame.select(image_id.alias("image_id"), pieces=image_id.str.splitn("/", 4)).unnest("pieces")
+    pieces.columns = ["image_id", "part", "patient", "study", "name"]
+    frame = pieces.with_columns(**person(rows, pieces["name"])).select(
+        "image_id",
         patient_id="chexpert:" + pl.col("patient"),
         study_id=pl.concat_str("patient", pl.lit("/"), "study"),
         view=pl.col("view"),
