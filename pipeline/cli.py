@@ -3,6 +3,8 @@
 import typer
 
 from pipeline.commands.build_manifest import build_manifest
+from pipeline.commands.datasets import datasets
+from pipeline.commands.label_space import label_space
 from pipeline.commands.merge import merge
 from pipeline.commands.pack import pack
 from pipeline.commands.stats import stats
@@ -21,8 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (build_manifest, merge, stats, pack, verify):
+for command in (datasets, build_manifest, merge, stats, pack, verify):
     app.command()(command)
+app.add_typer(label_space)
 
 
 def main() -> None:

@@ -16,9 +16,13 @@ CXR_PREP = {
         "--preset", "--option",
     ],
     "merge": ["FILE FILE...", "--out"],
-    "stats": ["FILE", "--json"],
+    "stats": ["FILE", "--json", "--against-expert"],
     "pack": ["--manifest", "--root", "--split", "--format", "--size", "--out", "--workers", "--resume"],
     "verify": ["DIR"],
+    "datasets": ["NAME"],
+    "label-space": [],
+    "label-space list": [],
+    "label-space show": ["NAME", "--dataset"],
 }  # fmt: skip
 
 CXR_TRAIN = {
@@ -36,6 +40,9 @@ def parameters(app: typer.Typer) -> dict[str, list[str]]:
     """Command -> its options and arguments in their order; the bare command under the empty name."""
     group = typer.main.get_command(app)
     commands = {"": group, **getattr(group, "commands", {})}
+    for name, command in [*commands.items()]:
+        if name:
+            commands |= {f"{name} {inner}": found for inner, found in getattr(command, "commands", {}).items()}
     return {
         name: [_shown(parameter) for parameter in command.params if "--help" not in parameter.opts]
         for name, command in commands.items()
