@@ -31,6 +31,7 @@ def manifest_stats(table: ManifestTable) -> dict[str, Any]:
         "split_rule": table.metadata.get("split", {}),
         "counts": table.metadata.get("counts", {}),
         "exclusions": table.metadata.get("exclusions", {}),
+        "exclusion_meanings": table.metadata.get("exclusion_meanings", {}),
         "splits": {split: split_stats(table, selected_N) for split, selected_N in rows.items()},
         "findings": finding_stats(table, rows),
         "co_occurrence": co_occurrence(table),

@@ -6,6 +6,8 @@ Layout of the download (https://nihcc.app.box.com/v/ChestXray-NIHCC)::
     train_val_list.txt          86,524 names
     test_list.txt               25,596 names, of other patients
     images/*.png                or images_001/images/*.png ... images_012/images/*.png
+
+Files that others have added are read where they lie beside the label file: `manifests.datasets.nih_extras`.
 """
 
 import re
@@ -13,6 +15,7 @@ import re
 import polars as pl
 
 from manifests.dataset import OFFICIAL, Dataset, Labels
+from manifests.datasets.nih_extras import DOCUMENTS, extra_notes, read_extras
 from manifests.release import Release
 from manifests.rows import Rows, is_plain_name, one_of, read_rows
 from manifests.splits import official_by_lists
@@ -72,10 +75,14 @@ def read_labels(release: Release) -> Labels:
     labels = check_rows(rows)
     rows.raise_problems()
     official = official_by_lists(release, labels["image_id"], LISTS, beside=file)
+    extras = read_extras(release, beside=file)
+    listed = None if official is None else pl.DataFrame([labels["image_id"], official])
+    release.notes.extend(extra_notes(extras, listed))
     return Labels(
         frame=labels.with_columns(pl.lit(None, pl.String).alias(OFFICIAL) if official is None else official),
         has_official_split=official is not None,
         counts={"ages_over_100": int(rows.frame["Patient Age"].is_not_null().sum() - labels["age_years"].count())},
+        side_tables=extras,
     )
 
 
@@ -133,11 +140,13 @@ DATASET = Dataset(
     terms="Use is unrestricted; the NIH Clinical Center asks to be named and the paper to be cited.",
     vocabulary=VOCABULARY,
     image_suffixes=(".png",),
-    documents=(*LABEL_FILES, *LISTS.values()),
+    documents=(*LABEL_FILES, *LISTS.values(), *DOCUMENTS),
     read_labels=read_labels,
     layout=(
         "Data_Entry_2017_v2020.csv: labels, or the older Data_Entry_2017.csv; either may still be .gz",
         "train_val_list.txt, test_list.txt: official split; without both, patients are drawn",
         "images/*.png, or images_001/images/*.png ... images_012/images/*.png",
+        "google2019_nih-chest-xray-labels.csv, BBox_List_2017.csv (or .gz), "
+        "pneumonia-challenge-dataset-mappings_2018.json: optional; expert labels, boxes, RSNA's images as side tables",
     ),
 )

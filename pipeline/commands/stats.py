@@ -20,6 +20,14 @@ def stats(
         Path | None, typer.Argument(metavar="[FILE]", help="A manifest; by default the only one of the workspace.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
+    expert: Annotated[
+        Path | None,
+        typer.Option(
+            "--against-expert",
+            metavar="FILE",
+            help="Also compare ChestX-ray14's labels with the experts', google2019_nih-chest-xray-labels.csv.gz.",
+        ),
+    ] = None,
 ) -> None:
     """Count images, patients and labels a split, co-occurring findings, exclusions, and what label spaces select."""
     from manifests.stats import manifest_stats
@@ -27,7 +35,12 @@ def stats(
     from manifests.workspace import Workspace
 
     path = manifest or Workspace.current().only_manifest()
-    found = {"manifest": str(path), **manifest_stats(read_manifest(path))}
+    table = read_manifest(path)
+    found = {"manifest": str(path), **manifest_stats(table)}
+    if expert is not None:
+        from manifests.expert import against_expert, read_expert_file
+
+        found["against_expert"] = against_expert(table, read_expert_file(expert))
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
@@ -38,16 +51,20 @@ def show(found: dict[str, Any]) -> None:
     """Print what `manifests.stats.manifest_stats` found, as tables."""
     from rich.console import Console
 
-    from manifests.left_out import MEANING
-    from pipeline.console import out
+    from pipeline.console import err, out
 
     # A wide table runs over the edge of a narrow terminal, whole, where the shared console would cut its cells.
     wide = Console(file=out.file, width=max(out.width, WIDTH), highlight=False, soft_wrap=True)
     out.print(f"{found['dataset']}: {found['manifest']}", markup=False)
     for table in (splits_table, findings_table, co_occurrence_table, label_spaces_table, priors_table):
         wide.print(table(found))
-    left_out = [f"{count:,} {MEANING.get(rule, rule)}" for rule, count in found["exclusions"].items() if count]
+    meanings = found["exclusion_meanings"]
+    left_out = [f"{count:,} {meanings.get(rule, rule)}" for rule, count in found["exclusions"].items() if count]
     out.print("left out when the manifest was built: " + (", ".join(left_out) or "nothing"), markup=False)
+    if "against_expert" in found:
+        wide.print(agreement_table(found["against_expert"]))
+        for warning in found["against_expert"]["warnings"]:
+            err.print(f"warning: {warning}", style="bold yellow", markup=False)
 
 
 def splits_table(found: dict[str, Any]) -> "Table":
@@ -119,6 +136,33 @@ def priors_table(found: dict[str, Any]) -> "Table":
     for finding in found["findings"]:
         table.add_row(finding, *(f"{prior[finding]:.5f}" if finding in prior else "" for prior in priors.values()))
     return table
+
+
+def agreement_table(found: dict[str, Any]) -> "Table":
+    """Return, a finding and set of the experts, PPV and sensitivity of the labels of the manifest."""
+    columns = ("set", "images", "experts' positives", "released positives", "PPV", "sensitivity")
+    table = _table("labels of this manifest against the experts'", "", *columns)
+    for finding, by_set in found["agreement"].items():
+        table.add_section()
+        for name, counts in by_set["sets"].items():
+            if counts is None:
+                table.add_row(finding, name, *["not labelled here", *[""] * (len(columns) - 2)])
+                continue
+            confirmed = counts["true_positives"]
+            table.add_row(
+                f"{finding} ({' or '.join(by_set['released'])})" if by_set["released"] != [finding] else finding,
+                name,
+                _count(counts["images"]),
+                _count(confirmed + counts["false_negatives"]),
+                _count(confirmed + counts["false_positives"]),
+                _rate(counts["ppv"]),
+                _rate(counts["sensitivity"]),
+            )
+    return table
+
+
+def _rate(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.1%}"
 
 
 def _table(title: str, *columns: str) -> "Table":

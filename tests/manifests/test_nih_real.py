@@ -12,9 +12,8 @@ from manifests.label_spaces import NIH14, NVUM_NIH
 from manifests.selection import class_prior, select
 from manifests.stats import ALL, manifest_stats
 from manifests.table import ManifestTable
+from tests.manifests.real_release import FILES, link_labels
 from tests.manifests.tiny_release import build, built
-
-FILES = ("Data_Entry_2017_v2020.csv.gz", "train_val_list.txt", "test_list.txt")
 
 POSITIVES = {
     "Infiltration": 19_894, "Effusion": 13_317, "Atelectasis": 11_559, "Nodule": 6_331, "Mass": 5_782,
@@ -27,13 +26,6 @@ PLAIN_PRIORS = (
     0.08993, 0.01964, 0.09439, 0.15621, 0.04378, 0.05265, 0.00972, 0.03026, 0.01536, 0.01634, 0.01437, 0.02501,
     0.00167, 0.60355,
 )  # fmt: skip
-
-
-def link_labels(root: Path, real_data: Path, files: tuple[str, ...] = FILES) -> Path:
-    root.mkdir(parents=True)
-    for file in files:
-        (root / file).symlink_to(real_data / "nih" / file)
-    return root
 
 
 @pytest.fixture(scope="module")

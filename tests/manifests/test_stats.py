@@ -18,8 +18,8 @@ def found(tmp_path: Path) -> dict[str, Any]:
 
 def test_the_keys_are_stable(found: dict[str, Any]) -> None:
     assert list(found) == [
-        "dataset", "schema_version", "sources", "split_rule", "counts", "exclusions", "splits", "findings",
-        "co_occurrence", "label_spaces",
+        "dataset", "schema_version", "sources", "split_rule", "counts", "exclusions", "exclusion_meanings",
+        "splits", "findings", "co_occurrence", "label_spaces",
     ]  # fmt: skip
     assert list(found["splits"]) == ["train", "valid", "test", ALL]
     assert list(found["splits"][ALL]) == ["images", "patients", "views", "sex", "age_years"]

@@ -14,7 +14,7 @@ from pipeline.commands.pack import choose_roots
 from pipeline.errors import PackError
 from pipeline.pack import Pack, open_pack
 from tests.factories import image_pixels, make_manifest, make_release
-from tests.manifests.test_merge import NUM_TOY, make_toy
+from tests.manifests.toy_manifest import NUM_TOY, make_toy
 
 NUM_NIH, SIZE_PX = 12, 8
 
