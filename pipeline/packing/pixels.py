@@ -61,12 +61,19 @@ def decode(content: bytes, size_px: int) -> np.ndarray:
     """
     check_head(content[:HEAD_BYTES])
     gray = _decode_png(content) if content.startswith(png.SIGNATURE) else _decode_jpeg(content)
-    low, high = gray.getextrema()
-    if low == high:
-        raise Rejection(Reason.CONSTANT, f"every pixel is {low}")
+    pixels = gray
     if gray.size != (size_px, size_px):
-        gray = gray.resize((size_px, size_px), Image.Resampling.BILINEAR, reducing_gap=None)
-    return np.asarray(gray)
+        pixels = gray.resize((size_px, size_px), Image.Resampling.BILINEAR, reducing_gap=None)
+    # One value stays one value when it is resized, so the large image is looked at only if the small one is suspicious.
+    if is_constant(pixels) and is_constant(gray):
+        raise Rejection(Reason.CONSTANT, f"every pixel is {gray.getpixel((0, 0))}")
+    return np.asarray(pixels)
+
+
+def is_constant(gray: Image.Image) -> bool:
+    """Tell whether every pixel has the same value."""
+    low, high = gray.getextrema()
+    return low == high
 
 
 def check_head(head: bytes) -> None:

@@ -84,6 +84,18 @@ def test_message_says_what_was_found(content: bytes, message: str) -> None:
     assert str(rejection(content)).startswith(message)
 
 
+@given(value=st.integers(0, 255), shape=st.tuples(st.integers(1, 90), st.integers(1, 90)), size_px=st.integers(1, 70))
+def test_one_value_stays_one_value(value: int, shape: tuple[int, int], size_px: int) -> None:
+    content = encode_png(np.full((*shape, 1), value))
+    with pytest.raises(Rejection, match=f"constant: every pixel is {value}"):
+        decode(content, size_px)
+
+
+def test_film_that_shrinks_to_one_value_is_kept() -> None:
+    checkered = np.indices((64, 64)).sum(0) % 2 * 2
+    np.testing.assert_array_equal(decode(encode_png(checkered[..., None]), 1), [[1]])
+
+
 def test_animated_png_is_rejected() -> None:
     content = encoded("PNG", save_all=True, append_images=[Image.fromarray(FILM[::-1])])
     assert rejection(content).reason == Reason.ANIMATED
