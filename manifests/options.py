@@ -32,11 +32,9 @@ class Option:
         parts = value.split(",") if self.many else [value]
         unknown = [part for part in parts if self.values and part not in self.values]
         if unknown or (self.many and len(set(parts)) < len(parts)):
-            several = ", several joined by commas" if self.many else ""
-            found = ", ".join(map(repr, unknown)) or f"{value!r}, which repeats a value,"
-            raise ConfigError(
-                f"--option {name}={value}: {found} is unknown (there are: {', '.join(self.values)}{several})"
-            )
+            found = f"{', '.join(map(repr, unknown))} unknown" if unknown else "a value stands twice"
+            several = "; several are joined by commas" if self.many else ""
+            raise ConfigError(f"--option {name}={value}: {found} (there are: {', '.join(self.values)}{several})")
 
 
 def resolve_options(
