@@ -86,12 +86,18 @@ def test_readme_maps_only_what_exists() -> None:
 
 
 def readme_map() -> list[str]:
-    """Return the paths in README's file map, whose lines are `path  what it is`, two spaces or more between."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = re.search(r"<!-- file map -->\n(.*)<!-- /file map -->", text, re.DOTALL)
-    assert section, "README.md has lost the markers of its file map"
-    lines = re.findall(r"^ *`?([\w./-]+)`?  +(\S.*)$", section[1], re.MULTILINE)
-    return [path for path, _ in lines]
+    """Return the paths in the file maps of the READMEs, the root's and those of the packages that have one.
+
+    Lines of a map are `path  what it is`, the path from the root, two spaces or more between.
+    """
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(ROOT.glob("*/README.md")))]
+    maps = [
+        found[1]
+        for text in texts
+        for found in re.finditer(r"<!-- file map -->(.*?)<!-- /file map -->", text, re.DOTALL)
+    ]
+    assert maps, "no README has a file map between <!-- file map --> and <!-- /file map -->"
+    return [path for text in maps for path in re.findall(r"^ *`?([\w./-]+)`?  +\S", text, re.MULTILINE)]
 
 
 def test_tracked_files_speak_of_no_single_machine() -> None:

@@ -16,7 +16,7 @@ CXR_PREP = {
         "--preset", "--option",
     ],
     "merge": ["FILE FILE...", "--out"],
-    "stats": ["FILE", "--json", "--against-expert"],
+    "stats": ["FILE", "--json", "--against-expert", "--html"],
     "pack": ["--manifest", "--root", "--split", "--format", "--size", "--out", "--workers", "--resume"],
     "verify": ["DIR"],
     "datasets": ["NAME"],
