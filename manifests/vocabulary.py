@@ -23,6 +23,11 @@ class Term(NamedTuple):
     """Why, where the two do not bear the same name."""
 
 
+def family(finding: str, *words: str, because: str = "") -> tuple[Term, ...]:
+    """Return one term for each of `words`, all of which name `finding`."""
+    return tuple(Term(word, finding, because) for word in words)
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Every word that a release uses for a finding; a word outside it is an error, never silently nothing."""
