@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from manifests.errors import ManifestError
 from manifests.label_spaces import LABEL_SPACES, LabelSpace
-from manifests.schema import SPLITS
+from manifests.schema import NEVER_NULL, REQUIRED_COLUMNS, SPLITS
 from manifests.selection import class_prior, select
+from manifests.stats_flow import flows
 from manifests.table import BoolArray, ManifestTable, labels_NC
 
 ALL = "all"
@@ -32,8 +33,10 @@ def manifest_stats(table: ManifestTable) -> dict[str, Any]:
         "counts": table.metadata.get("counts", {}),
         "exclusions": table.metadata.get("exclusions", {}),
         "exclusion_meanings": table.metadata.get("exclusion_meanings", {}),
+        "flow": flows(table.metadata, table.num_rows),
         "splits": {split: split_stats(table, selected_N) for split, selected_N in rows.items()},
         "findings": finding_stats(table, rows),
+        "not_given": {name: int(table.column(name).null_count) for name in REQUIRED_COLUMNS if name not in NEVER_NULL},
         "co_occurrence": co_occurrence(table),
         "label_spaces": {
             name: label_space_stats(table, space)
@@ -52,6 +55,7 @@ def split_stats(table: ManifestTable, selected_N: BoolArray) -> dict[str, Any]:
         "views": _value_counts(rows.column("view")),
         "sex": _value_counts(rows.column("sex")),
         "age_years": _quartiles(rows.column("age_years")),
+        "age_decades": _decades(rows.column("age_years")),
     }
 
 
@@ -111,3 +115,10 @@ def _quartiles(column: Any) -> dict[str, float | int | None]:
     names = ("min", "first_quartile", "median", "third_quartile", "max")
     values = np.quantile(known, (0, 0.25, 0.5, 0.75, 1)).tolist() if len(known) else [None] * len(names)
     return {"known": len(known), **dict(zip(names, values, strict=True))}
+
+
+def _decades(column: Any) -> dict[str, int]:
+    """Return first year of a decade, as text -> rows, without gaps up to the oldest."""
+    known = column.drop_null().to_numpy()
+    counts = np.bincount((known // 10).astype(np.int64))
+    return {str(10 * decade): count for decade, count in enumerate(counts.tolist())}

@@ -28,6 +28,9 @@ def stats(
             help="Also compare ChestX-ray14's labels with the experts', google2019_nih-chest-xray-labels.csv.gz.",
         ),
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page with tables and plots; it needs no network.")
+    ] = None,
 ) -> None:
     """Count images, patients and labels a split, co-occurring findings, exclusions, and what label spaces select."""
     from manifests.stats import manifest_stats
@@ -41,10 +44,31 @@ def stats(
         from manifests.expert import against_expert, read_expert_file
 
         found["against_expert"] = against_expert(table, read_expert_file(expert))
+    if html is not None:
+        write_page(html, found)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
         show(found)
+
+
+def write_page(path: Path, found: dict[str, Any]) -> None:
+    """Write the page of a manifest, whole or not at all.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    from manifests.atomic import write_bytes_atomically
+    from manifests.errors import ConfigError
+    from manifests.stats_page import stats_page
+    from pipeline.console import err
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes_atomically(path, stats_page(found).encode())
+    except OSError as error:
+        raise ConfigError(f"--html {path}: cannot be written ({error.strerror})") from error
+    err.print(f"written: {path}", markup=False)  # not to standard output, which may be JSON
 
 
 def show(found: dict[str, Any]) -> None:

@@ -19,10 +19,10 @@ def found(tmp_path: Path) -> dict[str, Any]:
 def test_the_keys_are_stable(found: dict[str, Any]) -> None:
     assert list(found) == [
         "dataset", "schema_version", "sources", "split_rule", "counts", "exclusions", "exclusion_meanings",
-        "splits", "findings", "co_occurrence", "label_spaces",
+        "flow", "splits", "findings", "not_given", "co_occurrence", "label_spaces",
     ]  # fmt: skip
     assert list(found["splits"]) == ["train", "valid", "test", ALL]
-    assert list(found["splits"][ALL]) == ["images", "patients", "views", "sex", "age_years"]
+    assert list(found["splits"][ALL]) == ["images", "patients", "views", "sex", "age_years", "age_decades"]
     assert list(found["findings"]["Mass"][ALL]) == ["positive", "negative", "uncertain", "not_labelled"]
     assert list(found["label_spaces"]["nvum-nih"]) == ["findings", "selected", "left_out", "train_priors"]
 
@@ -44,6 +44,18 @@ def test_ages_are_told_by_quartiles(found: dict[str, Any]) -> None:
         "known": 4, "min": 58, "first_quartile": 58, "median": 58, "third_quartile": 58.25, "max": 59,
     }  # fmt: skip
     assert found["splits"]["valid"]["age_years"]["median"] is None
+
+
+def test_ages_are_counted_a_decade_without_gaps(tmp_path: Path) -> None:
+    ages = ("5", "9", "10", "39", "")
+    root = tmp_path / "release"
+    write_labels(root, [row(f"{patient:08d}_000.png", age=age) for patient, age in enumerate(ages, start=1)])
+    part = manifest_stats(built(root, allow_missing_images=True))["splits"][ALL]
+    assert part["age_decades"] == {"0": 2, "10": 1, "20": 0, "30": 1}
+
+
+def test_what_is_not_given_is_counted_a_column(found: dict[str, Any]) -> None:
+    assert found["not_given"] == {"study_id": 6, "view": 0, "sex": 0, "age_years": 0, "width": 0, "height": 0}
 
 
 def test_labels_are_counted_a_finding_and_split(found: dict[str, Any]) -> None:
