@@ -113,8 +113,11 @@ def test_every_pair_is_drawn_with_its_share(found: dict[str, Any]) -> None:
 def test_bars_are_shares_of_a_split(found: dict[str, Any]) -> None:
     drawn = titles(histogram(found, "views", label="views"))
     assert drawn == [
-        "AP, train: 1 rows (33.3%)", "AP, test: 0 rows (0.0%)", "PA, train: 2 rows (66.7%)", "PA, test: 2 rows (100.0%)",
-    ]  # fmt: skip
+        "AP, train: 1 rows (33.3%)",
+        "AP, test: 0 rows (0.0%)",
+        "PA, train: 2 rows (66.7%)",
+        "PA, test: 2 rows (100.0%)",
+    ]
     assert words(histogram(found, "age_decades", label="ages"))[-6:] == ["0", "10", "20", "30", "40", "50"]
 
 
