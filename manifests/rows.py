@@ -286,12 +286,18 @@ def _regular_table(text: str, num_lines: int, width: int) -> pl.DataFrame | None
     """
     if width == 1 or text.count(",") != num_lines * (width - 1):
         return None
+    content = text.encode()
     schema = {str(position): pl.String for position in range(width)}
     try:
-        table = pl.read_csv(text.encode(), schema=schema, has_header=False, quote_char=None)
-    except pl.exceptions.ComputeError:  # a line has too many fields, so that others have too few or are blank
+        table = pl.read_csv(content, schema=schema, has_header=False, quote_char=None)
+    except pl.exceptions.PolarsError:  # a line has too many fields, so that others have too few or are blank
         return None
-    return table if len(table) == num_lines else None
+    if len(table) != num_lines:
+        return None
+    # Had a field been dropped, its bytes would be missing.
+    num_bytes = sum(table.select(pl.all().str.len_bytes().cast(pl.Int64).sum()).row(0))
+    num_ends = num_lines * width - (not text.endswith("\n"))
+    return table if num_bytes + num_ends == len(content) else None
 
 
 def _quoted_tables(text: str, path: str, num_rows: int | None) -> Iterator[pl.DataFrame]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from typing import Literal
 
 import polars as pl
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests.errors import ManifestError
-from manifests.rows import LINE, Rows, one_of, read_rows
+from manifests.rows import LINE, Rows, one_of, read_in_parts, read_rows
 
 COLUMNS = ("a", "b")
 
@@ -141,3 +142,70 @@ def test_findings_become_one_column_each() -> None:
     columns = rows.expand("a", lambda text: one_of("M|N", "N")(text).split("|"), ["N", "M"])
     assert [(column.name, column.to_list()) for column in columns] == [("N", [1, None, 1]), ("M", [1, None, 0])]
     assert {column.dtype for column in columns} == {pl.Int8()}
+
+
+ANY_CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=4)
+
+
+@given(
+    st.lists(st.lists(ANY_CELLS, min_size=1, max_size=3), min_size=1, max_size=12),
+    st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),
+    st.integers(1, 5),
+)
+def test_in_parts_or_whole_the_rows_and_problems_are_the_same(
+    table: list[list[str]], quoting: Literal[0, 1], num_rows: int
+) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, quoting=quoting, lineterminator="\n").writerows([COLUMNS, *table])
+
+    def check(rows: Rows) -> pl.DataFrame:
+        rows.refuse_blank("b")
+        return rows.frame.drop(LINE)
+
+    whole = rows_of(text.getvalue())
+    whole.refuse_blank("b")
+    parts = read_in_parts(text.getvalue(), COLUMNS, check, path="labels.csv", num_rows=num_rows)
+    assert parts.frame.select(LINE, *COLUMNS).rows() == whole.frame.rows()
+    assert sorted(parts.problems) == sorted(whole.problems)
+
+
+@pytest.mark.parametrize("broken", ["1,2,3\n1\n", "1,2\n\n1,2,3\n1\n", "\n1,2,3\n4,5\n", "1,2\n,,\n\n"])
+def test_lines_whose_fields_make_up_for_one_another_are_told_apart(broken: str) -> None:
+    rows = rows_of(f"a,b\n{broken}")
+    quoted = rows_of(f'"a","b"\n{broken}')
+    assert rows.problems == quoted.problems != []
+    assert rows.frame.rows() == quoted.frame.rows()
+
+
+def test_problems_of_all_parts_are_reported_together() -> None:
+    def check(rows: Rows) -> pl.DataFrame:
+        return pl.DataFrame([rows.frame["a"], rows.whole_number("b", at_least=0)])
+
+    rows = read_in_parts("a,b\nx,1\ny,?\nz\nx,2\n", COLUMNS, check, path="labels.csv", num_rows=1)
+    rows.refuse_repeats("a")
+    assert problems_of(rows) == [
+        "line 3: b '?': expected a whole number from 0 to 2147483647",
+        "line 4: 1 fields, expected 2",
+        "line 5: a 'x' again (first on line 2)",
+    ]
+
+
+def test_columns_may_be_asked_for_by_name_among_others() -> None:
+    rows = read_rows(",b,c,a\n1,2,3,4\n", COLUMNS, path="labels.csv", others="pass over")
+    assert rows.frame.rows() == [(2, "4", "2")]
+    with pytest.raises(ManifestError) as caught:
+        read_rows("a,c,a\n1,2,3\n", COLUMNS, path="labels.csv", others="pass over")
+    assert caught.value.problems == ("missing column: b", "column a stands 2 times")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_any_system_ends_them(end: str) -> None:
+    assert rows_of(end.join(["a,b", "1,2", "", "3,4"])).frame.rows() == [(2, "1", "2"), (4, "3", "4")]
+
+
+def test_labels_are_four_things() -> None:
+    rows = rows_of("a,b\n1.0,1\n0.0,0\n-1.0,-1\n,x\n")
+    a, b = rows.labels({"a": "Mass", "b": "Nodule"})
+    assert (a.name, a.dtype, a.to_list()) == ("Mass", pl.Int8, [1, 0, -1, None])
+    assert b.to_list() == [1, 0, -1, None]
+    assert problems_of(rows) == ["line 5: b 'x': expected 1, 0, -1 or blank"]
