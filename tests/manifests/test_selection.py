@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from manifests.errors import ConfigError, ManifestError
 from manifests.findings import NO_FINDING
-from manifests.label_spaces import NVUM_NIH, LabelSpace
+from manifests.label_spaces import NVUM_NIH, LabelSpace, RowRules
 from manifests.schema import SPLITS
-from manifests.selection import NO_LABEL, NO_PIXELS, Selection, class_prior, select
+from manifests.selection import NO_LABEL, NO_PIXELS, NO_POSITIVE, NOT_FRONTAL, Selection, class_prior, select
 from manifests.table import ManifestTable
 from tests.manifests.tiny_release import built, write_release
 
@@ -45,14 +45,16 @@ SPACES = st.builds(
     findings=st.lists(st.sampled_from(FINDINGS), min_size=1, unique=True).map(tuple),
     leaves_out_rows_with=st.lists(st.sampled_from(FINDINGS), max_size=2, unique=True).map(tuple),
     uncertainty=st.sampled_from(["zeros", "ones", "ignore"]),
+    blank=st.sampled_from(["masked", "zeros"]),
+    drops_rows_without_positive=st.booleans(),
 )
 
 
 def target(value: int | None, space: LabelSpace) -> int | None:
-    """One label under a policy; None is masked."""
+    """One label under the policies; None is masked."""
     if value == -1:
         return {"zeros": 0, "ones": 1, "ignore": None}[space.uncertainty]
-    return value
+    return 0 if value is None and space.blank == "zeros" else value
 
 
 @given(ROWS, SPACES, st.sampled_from([*SPLITS, None]), st.data())
@@ -71,6 +73,8 @@ def test_selection_is_what_a_look_at_each_row_says(
             continue
         unwanted = [f"{name} present" for name in space.leaves_out_rows_with if labels[name] == 1]
         reasons = [*([NO_PIXELS] if number in rejected else []), *unwanted]
+        if space.drops_rows_without_positive and all(labels[name] != 1 for name in space.findings):
+            reasons.append(NO_POSITIVE)
         reasons += [NO_LABEL] if all(value is None for value in targets) else []
         if reasons:
             left_out[reasons[0]] += 1
@@ -88,6 +92,20 @@ def test_splits_share_no_row_and_together_are_all(rows: list[dict[str, Any]], sp
     table = table_of(rows)
     parts = [index for split in SPLITS for index in select(table, space, split).sample_index_n.tolist()]
     assert sorted(parts) == select(table, space, None).sample_index_n.tolist()
+
+
+@given(ROWS, SPACES)
+def test_a_policy_applied_twice_changes_nothing(rows: list[dict[str, Any]], space: LabelSpace) -> None:
+    once = select(table_of(rows), space, None)
+    labels: list[dict[str, Any]] = []
+    for row, targets, mask in zip(rows, once.targets_NC.tolist(), once.mask_NC.tolist(), strict=True):
+        decided = zip(space.findings, targets, mask, strict=True)
+        labels.append(row | {name: int(value) if known else None for name, value, known in decided})
+    twice = select(table_of(labels), space, None)
+    # Where blanks are zeros, what the policy masked would come back as zero: masks are compared without that.
+    if space.blank == "masked" or space.uncertainty != "ignore":
+        assert (twice.mask_NC == once.mask_NC).all()
+    assert (twice.targets_NC == once.targets_NC).all()
 
 
 @given(ROWS, SPACES)
@@ -147,3 +165,51 @@ def test_rows_with_consolidation_are_left_out_of_the_benchmark(tmp_path: Path) -
     selection = select(table, NVUM_NIH, "test")
     assert selection.left_out == {"Consolidation present": 1}
     assert selection.sample_index_n.tolist() == [4]
+
+
+def merged(labels: dict[str, dict[str, int | None]], space: LabelSpace) -> Selection:
+    """Select from one row a dataset; a dataset labels the findings that its row has, null or not."""
+    names = sorted({name for row in labels.values() for name in row})
+    columns: dict[str, Any] = {
+        "dataset": list(labels),
+        "image_id": list(labels),
+        "split": ["train"] * len(labels),
+        "view": ["LL"] * len(labels),
+        "age_years": pa.nulls(len(labels), pa.float32()),
+    }
+    columns |= {name: pa.array([row.get(name) for row in labels.values()], pa.int8()) for name in names}
+    metadata = {"dataset": "merged", "labelled": {dataset: list(row) for dataset, row in labels.items()}}
+    return select(ManifestTable(table=pa.table(columns), metadata=metadata), space, "train")
+
+
+def test_a_blank_is_zero_only_where_the_rows_own_dataset_labels_the_finding() -> None:
+    space = LabelSpace(name="both", findings=("Mass", "Fracture"), blank="zeros")
+    selection = merged({"nih": {"Mass": None}, "chexpert": {"Mass": 1, "Fracture": None}}, space)
+    assert selection.mask_NC.tolist() == [[True, False], [True, True]]
+    assert selection.targets_NC.tolist() == [[0, 0], [1, 0]]
+
+
+def test_each_dataset_has_rules_of_its_own() -> None:
+    space = LabelSpace(
+        name="own",
+        findings=("Mass",),
+        leaves_out_rows_with=("Hernia",),
+        on_dataset={"openi": RowRules(leaves_out_rows_with=("Mass",)), "mimic": RowRules(frontal_only=True)},
+    )
+    labels: dict[str, int | None] = {"Mass": 1, "Hernia": 1}
+    selection = merged(dict.fromkeys(("nih", "openi", "mimic", "chexpert"), labels), space)
+    assert selection.num_selected == 0
+    assert selection.left_out == {"Hernia present": 2, "Mass present": 1, NOT_FRONTAL: 1}
+
+
+@pytest.mark.parametrize(("dataset", "num_selected"), [("chexpert", 1), ("mimic", 0), ("padchest", 0)])
+def test_ll_is_frontal_in_chexpert_alone(dataset: str, num_selected: int) -> None:
+    space = LabelSpace(name="frontal", findings=("Mass",), frontal_only=True)
+    assert merged({dataset: {"Mass": 1}}, space).num_selected == num_selected
+
+
+def test_a_dataset_named_by_no_rule_has_the_label_spaces_own() -> None:
+    assert NVUM_NIH.rules_on("nih") is NVUM_NIH
+    assert NVUM_NIH.rules_on("openi").leaves_out_rows_with == (
+        "Fracture", "Lung Opacity", "Lung Lesion", "Calcified Granuloma", "Granuloma",
+    )  # fmt: skip
