@@ -4,23 +4,16 @@ Most columns have few distinct values (836 label strings over the 112,120 rows o
 plain Python, called once a distinct value, is both the readable and the fast way.
 """
 
-import csv
-import io
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import polars as pl
 
 from manifests.errors import ManifestError
-
-LINE = "line"
-"""Column of the line numbers, 1 being the header's."""
+from manifests.lines import FIELDS, LINE, plain_tables, quoted_tables, unix_lines
 
 ROWS_A_PART = 131_072
 """Rows that `read_in_parts` reads at once: enough for two cores, a few tens of MiB of cells."""
-
-FIELDS = "fields"
-"""Column of a row's cells before they become columns."""
 
 Others = Literal["refuse", "pass over"]
 """What becomes of columns that nobody asked for."""
@@ -144,23 +137,6 @@ def one_of(*words: str) -> Callable[[str], str]:
     return parse
 
 
-def text_lines(text: str) -> pl.DataFrame:
-    """Return number and text of every line that is not blank; a line ends with LF, CR LF or CR."""
-    return numbered_lines(unix_lines(text), first=1)
-
-
-def unix_lines(text: str) -> str:
-    """Return `text` with LF at the end of every line."""
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-
-
-def numbered_lines(text: str, *, first: int) -> pl.DataFrame:
-    """Return number, counted from `first`, and text of every line that is not blank; a line ends with LF."""
-    lines = pl.Series("text", [text]).str.split("\n").explode()
-    numbers = pl.int_range(first, first + len(lines), eager=True).alias(LINE)
-    return pl.DataFrame([numbers, lines]).filter(pl.col("text") != "")
-
-
 def is_plain_name(column: str) -> pl.Expr:
     """Tell whether a cell of `column` is a file name without a folder, on any system."""
     return pl.col(column).str.contains(r"^[^/\\\x00-\x1f]+$") & ~pl.col(column).is_in([".", ".."])
@@ -219,7 +195,7 @@ def read_in_parts(
 
 def _parts(text: str, columns: Sequence[str], path: str, others: Others, num_rows: int | None) -> Iterator[Rows]:
     """Yield the rows below the header in parts of about `num_rows`; None: in one."""
-    tables = _quoted_tables(text, path, num_rows) if '"' in text else _plain_tables(unix_lines(text), num_rows)
+    tables = quoted_tables(text, path, num_rows) if '"' in text else plain_tables(unix_lines(text), num_rows)
     header = next(tables).row(0)[1]
     width = len(header)
     if header[-1] == "" or header[-1].startswith("Unnamed: "):
@@ -238,7 +214,7 @@ def _rows_of(table: pl.DataFrame, header: list[str], columns: Sequence[str], wid
     """Return the cells of `columns`; rows of another width are refused.
 
     Args:
-        table: `LINE` and `fields`, a list of texts; or `LINE` and one column a field, as `_regular_table` gives it.
+        table: `LINE` and `FIELDS`, or `LINE` and one column a field, called 0, 1, ...: see `manifests.lines`.
         header: the name of each field.
         columns: the fields that are wanted.
         width: how many fields a row has.
@@ -254,79 +230,6 @@ def _rows_of(table: pl.DataFrame, header: list[str], columns: Sequence[str], wid
     # Cells of such a row stand in the wrong columns: further problems of it would mislead.
     rows.frame = rows.frame.filter(pl.col("num_fields") == width).drop("num_fields")
     return rows
-
-
-def _plain_tables(text: str, num_rows: int | None) -> Iterator[pl.DataFrame]:
-    """Yield the header, then the other lines of a text without quotation marks, in parts of about `num_rows`."""
-    begin = len(text) - len(text.lstrip("\n"))
-    end = text.find("\n", begin) + 1 or len(text)
-    header = text[begin:end].rstrip("\n").split(",")
-    yield pl.DataFrame({LINE: [begin + 1], FIELDS: [header]})
-    first = begin + 2
-    second = text.find("\n", end) + 1 or len(text)
-    size = len(text) if num_rows is None else num_rows * max(1, second - end)  # of lines like the second
-    while end < len(text):
-        begin, end = end, text.find("\n", end + size) + 1 or len(text)
-        part = text[begin:end]
-        num_lines = part.count("\n") + (not part.endswith("\n"))
-        table = _regular_table(part, num_lines, len(header))
-        if table is None:
-            table = numbered_lines(part, first=first).select(LINE, pl.col("text").str.split(",").alias(FIELDS))
-        else:
-            table = table.with_columns(pl.int_range(first, first + num_lines).alias(LINE))
-        yield table
-        first += num_lines
-
-
-def _regular_table(text: str, num_lines: int, width: int) -> pl.DataFrame | None:
-    """Return one column a field, called 0, 1, ..., from Polars' CSV reader, in half the time of splitting.
-
-    It reads lines with too few or too many fields in its own ways, which changed between versions; so only a text is
-    read whose lines can be shown to have `width` fields each. For any other: None.
-    """
-    if width == 1 or text.count(",") != num_lines * (width - 1):
-        return None
-    content = text.encode()
-    schema = {str(position): pl.String for position in range(width)}
-    try:
-        table = pl.read_csv(content, schema=schema, has_header=False, quote_char=None)
-    except pl.exceptions.PolarsError:  # a line has too many fields, so that others have too few or are blank
-        return None
-    if len(table) != num_lines:
-        return None
-    # Had a field been dropped, its bytes would be missing.
-    num_bytes = sum(table.select(pl.all().str.len_bytes().cast(pl.Int64).sum()).row(0))
-    num_ends = num_lines * width - (not text.endswith("\n"))
-    return table if num_bytes + num_ends == len(content) else None
-
-
-def _quoted_tables(text: str, path: str, num_rows: int | None) -> Iterator[pl.DataFrame]:
-    """Yield the header, then the other rows of a text with quotation marks, in parts of `num_rows`.
-
-    A row that goes over several lines has the number of the first.
-    """
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    lines: list[int] = []
-    fields: list[list[str]] = []
-    begin = 1
-    limit = 1
-    try:
-        for row in reader:
-            if row:
-                lines.append(begin)
-                fields.append(row)
-            if len(lines) == limit:
-                yield _table_of(lines, fields)
-                lines, fields = [], []
-                limit = num_rows or -1
-            begin = reader.line_num + 1
-    except csv.Error as error:
-        raise ManifestError(f"{path}: line {begin:,}: {error}; a quotation mark is missing or too many") from error
-    yield _table_of(lines, fields)
-
-
-def _table_of(lines: list[int], fields: list[list[str]]) -> pl.DataFrame:
-    return pl.DataFrame({LINE: lines, FIELDS: fields}, schema={LINE: pl.Int64, FIELDS: pl.List(pl.String)})
 
 
 def _check_header(header: list[str], columns: Sequence[str], path: str, others: Others) -> None:

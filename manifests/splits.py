@@ -12,8 +12,9 @@ import polars as pl
 from manifests.dataset import OFFICIAL
 from manifests.errors import ConfigError, ManifestError
 from manifests.fraction import digests_of, fraction_limit, fraction_of
+from manifests.lines import LINE, text_lines
 from manifests.release import Release
-from manifests.rows import LINE, Rows, is_plain_name, text_lines
+from manifests.rows import Rows, is_plain_name
 
 TEST_FRACTION = 0.2
 """Patients in test where a release has no official split."""

@@ -17,8 +17,9 @@ import polars as pl
 
 from manifests import expert
 from manifests.errors import ManifestError
+from manifests.lines import unix_lines
 from manifests.release import Release
-from manifests.rows import Rows, is_plain_name, read_rows, unix_lines
+from manifests.rows import Rows, is_plain_name, read_rows
 from manifests.vocabulary import Term, Vocabulary
 
 EXPERT_LABELS, BOXES, RSNA_IMAGES = "expert-labels", "boxes", "rsna-images"

@@ -5,8 +5,9 @@ import polars as pl
 from manifests.datasets.openi_images import image_key
 from manifests.datasets.openi_reports import Report
 from manifests.errors import ManifestError
+from manifests.lines import LINE
 from manifests.release import Release
-from manifests.rows import LINE, read_rows
+from manifests.rows import read_rows
 
 REPORTS = "indiana_reports.csv"
 PROJECTIONS = "indiana_projections.csv"

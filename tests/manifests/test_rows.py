@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests.errors import ManifestError
-from manifests.rows import LINE, Rows, one_of, read_in_parts, read_rows
+from manifests.lines import LINE
+from manifests.rows import Rows, one_of, read_in_parts, read_rows
 
 COLUMNS = ("a", "b")
 
