@@ -10,7 +10,6 @@ Some of its images are cut short or unreadable: packing rejects and lists them.
 
 import csv
 import io
-from collections import Counter
 
 import polars as pl
 
@@ -31,6 +30,9 @@ COLUMNS = (
     "ImageID", "ImageDir", "StudyDate_DICOM", "StudyID", "PatientID", "PatientBirth", "PatientSex_DICOM", "Projection",
     "MethodProjection", "Pediatric", "MethodLabel", "Labels",
 )  # fmt: skip
+
+HEADER_CHARACTERS = 10_000
+"""The header has some 600."""
 
 SIZES = {"width": "Columns_DICOM", "height": "Rows_DICOM"}
 """Column of the manifest -> column of the release; read where the file has it."""
@@ -85,13 +87,13 @@ def read_labels(release: Release) -> Labels:
             "sex_unknown": int(frame["sex"].null_count()),
         },
         excluded=excluded,
-        unmapped=unmapped_words(frame["Labels"]),
+        unmapped=dict(frame["unmapped"].explode().drop_nulls().value_counts().iter_rows()),
     )
 
 
 def header_of(text: str) -> list[str]:
     """Return the columns of a CSV, quoted or not."""
-    return next(csv.reader(io.StringIO(text, newline="")))
+    return next(csv.reader(io.StringIO(text[:HEADER_CHARACTERS], newline="")))
 
 
 def rules(release: Release) -> dict[str, pl.Expr]:
@@ -144,23 +146,29 @@ def check_rows(rows: Rows) -> pl.DataFrame:
 
 
 def label_table(texts: pl.Series, *, by: str) -> pl.DataFrame:
-    """Return a row a distinct text: column Labels, one Int8 column a finding, and `fate`, the rule it falls under.
+    """Return a row a distinct text: what it says of each finding, and what becomes of its images.
+
+    Columns: Labels, the text; fate, the rule that it falls under, or ``kept``; unmapped, its labels that name no
+    finding; one Int8 column a finding.
 
     Args:
         texts: String [n], cells of the column Labels.
         by: value of the option no-finding.
     """
-    table: list[dict[str, str | int | None]] = []
+    names = VOCABULARY.findings
+    rows: list[tuple[object, ...]] = []
     for text in texts.unique().sort():
         items, fate = read_list(text)
         found = findings_of(items)
         is_normal = no_finding(items, found, by=by)
         if is_normal is None:
             fate = fate or "labels_tell_nothing"
-        values = {name: int(name in found) for name in VOCABULARY.findings} | {NO_FINDING: int(bool(is_normal))}
-        table.append({"Labels": text, "fate": fate or "kept", **values})
-    schema = {"Labels": pl.String, "fate": pl.String} | dict.fromkeys(VOCABULARY.findings, pl.Int8)
-    return pl.DataFrame(table, schema=schema)
+        present = found | {NO_FINDING} if is_normal else found
+        unmapped = [item for item in items if item not in VOCABULARY.finding_of]
+        rows.append((text, fate or "kept", unmapped, *(name in present for name in names)))
+    texts_and_words = [("Labels", pl.String), ("fate", pl.String), ("unmapped", pl.List(pl.String))]
+    table = pl.DataFrame(rows, schema=[*texts_and_words, *((name, pl.Boolean) for name in names)], orient="row")
+    return table.with_columns(pl.col(*names).cast(pl.Int8))
 
 
 def read_list(text: str) -> tuple[tuple[str, ...], str]:
@@ -170,14 +178,6 @@ def read_list(text: str) -> tuple[tuple[str, ...], str]:
     except ValueError:
         return (), "row_without_labels" if text.strip().lower() in ("", "nan") else "labels_unreadable"
     return items, "" if items else "row_without_labels"
-
-
-def unmapped_words(texts: pl.Series) -> dict[str, int]:
-    """Return each label that names no finding -> rows that bear it."""
-    words: Counter[str] = Counter()
-    for text, count in texts.value_counts().iter_rows():
-        words.update({item: count for item in read_list(text)[0] if item not in VOCABULARY.finding_of})
-    return dict(words)
 
 
 def parse_number(text: str) -> int | None:
