@@ -55,6 +55,7 @@ DEFINITIONS: dict[str, str] = {
     "COPD": "Chronic obstructive pulmonary disease, as the reader calls it.",
     "Other Disease": "A disease that the source's list does not have.",
     "Enlarged PA": "Enlarged pulmonary artery.",
+    "Other Lesion": "A lesion that the source's list does not have.",
 }
 """Finding -> what it means, in the frozen order."""
 
