@@ -9,7 +9,7 @@ official train_val list.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -18,7 +18,9 @@ from manifests.listing import Listing
 from manifests.release import Release
 from manifests.rows import Rows, is_plain_name, one_of, read_rows
 from manifests.schema import SPLITS
-from manifests.table import ManifestTable
+
+if TYPE_CHECKING:
+    from manifests.table import ManifestTable
 
 FILES = ("google2019_nih-chest-xray-labels.csv", "google2019_nih-chest-xray-labels.csv.gz")
 """Names of the file, in TorchXRayVision's copy."""
@@ -113,7 +115,7 @@ def parse_yes(text: str) -> int:
     return int(text == "YES")
 
 
-def against_expert(table: ManifestTable, expert: pl.DataFrame) -> dict[str, Any]:
+def against_expert(table: "ManifestTable", expert: pl.DataFrame) -> dict[str, Any]:
     """Return how the labels of a manifest stand to the experts'; the keys are stable.
 
     Raises:
@@ -141,7 +143,7 @@ def against_expert(table: ManifestTable, expert: pl.DataFrame) -> dict[str, Any]
     }
 
 
-def rows_of_both(table: ManifestTable, expert: pl.DataFrame) -> pl.DataFrame:
+def rows_of_both(table: "ManifestTable", expert: pl.DataFrame) -> pl.DataFrame:
     """Return the experts' rows with split and findings of the manifest; null where it does not have the image."""
     findings = [name for names in RELEASED.values() for name in names if name in table.findings]
     own = pl.DataFrame(pl.from_arrow(table.table.select(["dataset", "image_id", "split", *findings])))
