@@ -114,7 +114,7 @@ class Release:
                 content = gzip.decompress(content)
             except (OSError, EOFError, zlib.error) as error:
                 raise ManifestError(f"{path}: broken gzip ({error}); download it again") from error
-        if not content.strip():
+        if not content or content.isspace():
             raise ManifestError(f"{path}: the file is empty; download it again")
         if content[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
             raise ManifestError(f"{path}: this is an HTML page, not a table (a saved login page?); download it again")

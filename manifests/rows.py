@@ -5,6 +5,7 @@ plain Python, called once a distinct value, is both the readable and the fast wa
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import polars as pl
@@ -187,9 +188,13 @@ def read_in_parts(
     """
     frames: list[pl.DataFrame] = []
     problems: list[tuple[int, str]] = []
-    for part in _parts(text, columns, path, others, num_rows):
-        frames.append(check(part).with_columns(part.frame[LINE]))
-        problems += part.problems
+    parts = _parts(text, columns, path, others, num_rows)
+    with ThreadPoolExecutor(1) as ahead:  # the next part is read while this one is checked
+        coming = ahead.submit(next, parts, None)
+        while (part := coming.result()) is not None:
+            coming = ahead.submit(next, parts, None)
+            frames.append(check(part).with_columns(part.frame[LINE]))
+            problems += part.problems
     return Rows(path, pl.concat(frames), problems)
 
 
