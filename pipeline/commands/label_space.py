@@ -52,7 +52,7 @@ def show(
     source = dataset_named(dataset)
     show_rows(f"rows left out of {dataset}", rules_in_words(space.rules_on(dataset), dataset))
     for number, output in enumerate(map_outputs(space, source), start=1):
-        words = ", ".join(term.source for term in output.terms)
+        words = "; ".join(term.source for term in output.terms)
         meaning = f"<- {words}" if words else f"n/a: {source.title} does not label it; masked, never negative"
         out.print(f"{number:3} {output.finding:27} {meaning}", markup=False)
         for term in output.terms:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from manifests.datasets import MODULES, dataset
+from manifests.label_spaces import LABEL_SPACES, label_space
 from manifests.stats import manifest_stats
 from manifests.table import read_manifest
 from manifests.workspace import Workspace
@@ -168,3 +170,26 @@ def test_stats_of_what_is_no_manifest_is_refused(
     assert "cannot be read as a Parquet file" in capsys.readouterr().err
     assert run(monkeypatch, "stats") == 2
     assert "run `cxr-prep build-manifest" in capsys.readouterr().err
+
+
+def test_datasets_lists_every_dataset_with_its_files_terms_and_citation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "datasets") == 0
+    shown = capsys.readouterr().out
+    for name in MODULES:
+        found = dataset(name)
+        for text in (f"{name}: {found.title}: ", *found.layout, found.terms, found.citation, *found.options):
+            assert text in shown
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("space", LABEL_SPACES)
+def test_every_label_space_maps_to_every_dataset(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, space: str
+) -> None:
+    assert run(monkeypatch, "label-space", "show", space, "--dataset", name) == 0
+    shown = capsys.readouterr().out
+    labelled = dataset(name).vocabulary.findings
+    for number, finding in enumerate(label_space(space).findings, start=1):
+        assert f"{number:3} {finding:27} {'<-' if finding in labelled else 'n/a:'} " in shown

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from manifests.datasets import MODULES, dataset
 from manifests.findings import FINDINGS
 from manifests.left_out import MEANING
 from manifests.schema import REQUIRED_COLUMNS
@@ -37,3 +38,16 @@ def test_the_schema_is_the_one_in_code() -> None:
 
 def test_every_rule_that_leaves_out_is_described() -> None:
     assert all(f"| `{rule}` |" in README for rule in MEANING)
+
+
+def test_the_datasets_are_those_that_there_are() -> None:
+    described = {cells[0].strip("`"): cells[1:] for cells in table_under("Datasets")}
+    assert list(described) == list(MODULES)
+    for name, (title, images, patients, findings, _, command) in described.items():
+        found = dataset(name)
+        expected = "" if found.num_patients is None else f"{found.num_patients:,}"
+        assert (title, images, patients) == (found.title, f"{found.num_images:,}", expected)
+        assert int(findings) == len(found.vocabulary.findings)
+        assert f"--dataset {name} --root DIR" in command
+        preset = command.partition("--preset ")[2].strip("`")
+        assert not preset or preset in found.presets
