@@ -157,6 +157,7 @@ def label_table(texts: pl.Series, *, by: str) -> pl.DataFrame:
     """
     names = VOCABULARY.findings
     rows: list[tuple[object, ...]] = []
+    columns_of: dict[frozenset[str], tuple[bool, ...]] = {}
     for text in texts.unique().sort():
         items, fate = read_list(text)
         found = findings_of(items)
@@ -165,10 +166,16 @@ def label_table(texts: pl.Series, *, by: str) -> pl.DataFrame:
             fate = fate or "labels_tell_nothing"
         present = found | {NO_FINDING} if is_normal else found
         unmapped = [item for item in items if item not in VOCABULARY.finding_of]
-        rows.append((text, fate or "kept", unmapped, *(name in present for name in names)))
-    texts_and_words = [("Labels", pl.String), ("fate", pl.String), ("unmapped", pl.List(pl.String))]
-    table = pl.DataFrame(rows, schema=[*texts_and_words, *((name, pl.Boolean) for name in names)], orient="row")
-    return table.with_columns(pl.col(*names).cast(pl.Int8))
+        if present not in columns_of:
+            columns_of[present] = tuple(name in present for name in names)
+        rows.append((text, fate or "kept", unmapped, *columns_of[present]))
+    schema = {
+        "Labels": pl.String(),
+        "fate": pl.String(),
+        "unmapped": pl.List(pl.String),
+        **dict.fromkeys(names, pl.Boolean()),
+    }
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col(*names).cast(pl.Int8))
 
 
 def read_list(text: str) -> tuple[tuple[str, ...], str]:

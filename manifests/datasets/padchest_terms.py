@@ -5,6 +5,7 @@ effusion, subcutaneous emphysema, breast mass, mediastinal mass, soft tissue mas
 """
 
 import re
+from functools import lru_cache
 
 from manifests.findings import NO_FINDING
 from manifests.vocabulary import Term, Vocabulary, family
@@ -87,8 +88,13 @@ def parse_list(text: str) -> tuple[str, ...]:
     """
     if not _LIST.fullmatch(text):
         raise ValueError(f"{text[:80]!r}: expected a list such as ['normal', 'cardiomegaly']")
-    items = (" ".join((single or double).lower().split()) for single, double in _ITEMS.findall(text))
+    items = (_clean(single or double) for single, double in _ITEMS.findall(text))
     return tuple(dict.fromkeys(item for item in items if item))
+
+
+@lru_cache(maxsize=10_000)
+def _clean(item: str) -> str:
+    return " ".join(item.lower().split())
 
 
 def findings_of(items: tuple[str, ...]) -> frozenset[str]:
