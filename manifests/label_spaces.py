@@ -59,7 +59,8 @@ class LabelSpace(RowRules):
     """What -1 becomes: a key of `POLICIES`."""
 
     blank: Blank = "masked"
-    """What null becomes where the row's dataset labels the finding: masked, or 0 (CheXpert: not mentioned)."""
+    """What null becomes where the row's dataset labels the finding: masked, or 0 (CheXpert: not mentioned). A row
+    without any label is masked in any case."""
 
     on_dataset: Mapping[str, RowRules] = field(default_factory=dict)
     """Dataset -> the rules of its rows, in place of this label space's own."""

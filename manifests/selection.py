@@ -124,10 +124,12 @@ def _targets(table: ManifestTable, space: LabelSpace) -> tuple[npt.NDArray[np.fl
     """Return targets and mask of every row under the label space's policies for uncertain labels and for blanks."""
     values_NC, mask_NC = labels_NC(table, space.findings)
     if space.blank == "zeros":
+        # An image without any label at all was not read, or its label was lost: nothing is known of it.
+        has_label_N = labels_NC(table, table.findings)[1].any(axis=1)
         for dataset, rows_N in rows_by_dataset(table).items():
             labelled = table.labelled(dataset)
             labelled_C = np.array([name in labelled for name in space.findings], np.bool_)
-            mask_NC |= rows_N[:, None] & labelled_C
+            mask_NC |= (rows_N & has_label_N)[:, None] & labelled_C
     uncertain_NC = values_NC == UNCERTAIN
     targets_NC = (values_NC == 1).astype(np.float32)
     if space.uncertainty == "ones":

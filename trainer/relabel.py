@@ -29,7 +29,9 @@ def relabelled(images: ManifestTable, labels: ManifestTable) -> ManifestTable:
     table = images.table.drop_columns([name for name in FINDINGS if name in images.table.column_names])
     for name in labels.findings:
         table = table.append_column(name, labels.table.column(name).take(row))
-    return ManifestTable(table=table, metadata=images.metadata)
+    datasets = pc.unique(images.table.column("dataset")).to_pylist()
+    labelled = {name: sorted(labels.labelled(name)) for name in datasets}
+    return ManifestTable(table=table, metadata=images.metadata | {"labelled": labelled})
 
 
 def _keys(table: pa.Table) -> pa.Array:

@@ -50,11 +50,11 @@ SPACES = st.builds(
 )
 
 
-def target(value: int | None, space: LabelSpace) -> int | None:
-    """One label under the policies; None is masked."""
-    if value == -1:
-        return {"zeros": 0, "ones": 1, "ignore": None}[space.uncertainty]
-    return 0 if value is None and space.blank == "zeros" else value
+def targets_of(labels: dict[str, Any], space: LabelSpace) -> list[int | None]:
+    """The targets of one row under the policies; None is masked."""
+    blank = 0 if space.blank == "zeros" and any(labels[name] is not None for name in FINDINGS) else None
+    uncertain = {"zeros": 0, "ones": 1, "ignore": None}[space.uncertainty]
+    return [{None: blank, -1: uncertain}.get(labels[name], labels[name]) for name in space.findings]
 
 
 @given(ROWS, SPACES, st.sampled_from([*SPLITS, None]), st.data())
@@ -66,7 +66,7 @@ def test_selection_is_what_a_look_at_each_row_says(
     chosen: list[int] = []
     left_out: Counter[str] = Counter()
     for number, labels in enumerate(rows):
-        targets = [target(labels[name], space) for name in space.findings]
+        targets = targets_of(labels, space)
         assert selection.mask_NC[number].tolist() == [value is not None for value in targets]
         assert selection.targets_NC[number].tolist() == [value or 0 for value in targets]
         if split not in (None, labels["split"]):
@@ -184,9 +184,20 @@ def merged(labels: dict[str, dict[str, int | None]], space: LabelSpace) -> Selec
 
 def test_a_blank_is_zero_only_where_the_rows_own_dataset_labels_the_finding() -> None:
     space = LabelSpace(name="both", findings=("Mass", "Fracture"), blank="zeros")
-    selection = merged({"nih": {"Mass": None}, "chexpert": {"Mass": 1, "Fracture": None}}, space)
+    labels: dict[str, dict[str, int | None]] = {
+        "nih": {"Mass": None, "Hernia": 0},
+        "chexpert": {"Mass": 1, "Fracture": None},
+    }
+    selection = merged(labels, space)
     assert selection.mask_NC.tolist() == [[True, False], [True, True]]
     assert selection.targets_NC.tolist() == [[0, 0], [1, 0]]
+
+
+def test_a_row_without_any_label_is_masked_whatever_becomes_of_blanks() -> None:
+    space = LabelSpace(name="both", findings=("Mass", "Fracture"), blank="zeros")
+    selection = merged({"chexpert": {"Mass": None, "Fracture": None}}, space)
+    assert not selection.mask_NC.any()
+    assert selection.left_out == {NO_LABEL: 1}
 
 
 def test_each_dataset_has_rules_of_its_own() -> None:
