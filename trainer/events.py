@@ -82,7 +82,16 @@ def cut_back(path: Path, lost: Path, *, num_bytes: int) -> int:
     """Move what `path` holds after `num_bytes` to the end of `lost`; return how many bytes that were.
 
     The tail is on the disk in `lost` before it leaves `path`, so that a crash between the two repeats it at worst.
+
+    Raises:
+        ConfigError: `path` is missing or shorter than that; it was deleted or changed since.
     """
+    found = path.stat().st_size if path.is_file() else 0
+    if found < num_bytes:
+        raise ConfigError(
+            f"{path}: a part of the history is gone: {found:,} bytes, expected {num_bytes:,} or more; restore the file"
+        )
+    path.touch()
     with path.open("r+b") as file:
         file.seek(num_bytes)
         tail = file.read()
@@ -97,10 +106,20 @@ def cut_back(path: Path, lost: Path, *, num_bytes: int) -> int:
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the events of a run; a last line that a crash cut short is left out."""
-    for line in path.read_bytes().splitlines(keepends=True):
-        if line.endswith(b"\n"):
-            yield json.loads(line)
+    """Yield the events of a run; a last line that a crash cut short is left out.
+
+    Raises:
+        ConfigError: a line is no event.
+    """
+    # Not splitlines, which would also cut at a carriage return.
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            event = json.loads(line)
+        except ValueError as error:
+            raise ConfigError(f"{path}: line {number} is not JSON ({error}); restore the file") from error
+        if not isinstance(event, dict) or "event" not in event:
+            raise ConfigError(f"{path}: line {number} is not an event; restore the file")
+        yield event
 
 
 def _finite(value: Any) -> Any:

@@ -57,10 +57,7 @@ def read_record(folder: Path) -> RunRecord:
         )
     metrics = read_object(folder / METRICS_FILE)
     events_file = folder / EVENTS_FILE
-    try:
-        events = tuple(read_events(events_file)) if events_file.is_file() else ()
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{events_file}: a line is not JSON ({error}); the file was changed by hand?") from error
+    events = tuple(read_events(events_file)) if events_file.is_file() else ()
     return RunRecord(
         folder=folder,
         config=read_object(folder / CONFIG_FILE),

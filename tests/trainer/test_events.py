@@ -73,3 +73,28 @@ def test_cutting_back_keeps_every_line_in_one_of_the_two_files(
     assert path.read_text() == kept_lines
     assert lost.read_text() == '{"event": "earlier"}\n' + tail + ("\n" if torn else "")
     assert cut_back(path, lost, num_bytes=len(kept_lines)) == 0
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"event": "start"}\n'])
+def test_a_history_that_lost_what_the_checkpoint_knows_of_is_refused_and_left(
+    content: bytes | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "events.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"a part of the history is gone: {len(content or b'')} bytes, expected 100"):
+        cut_back(path, tmp_path / "lost", num_bytes=100)
+    assert (path.read_bytes() if path.exists() else None) == content
+
+
+def test_without_a_checkpoint_a_missing_history_begins_again(tmp_path: Path) -> None:
+    assert cut_back(tmp_path / "events.jsonl", tmp_path / "lost", num_bytes=0) == 0
+    assert (tmp_path / "events.jsonl").read_bytes() == b""
+
+
+@pytest.mark.parametrize("line", [b"garbage", b"\xff\xfe", b"\0\0\0\0\0", b"3", b"{}"])
+def test_a_line_that_is_no_event_is_named(line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"event": "start"}\n' + line + b"\n")
+    with pytest.raises(ConfigError, match=r"events\.jsonl: line 2 is not"):
+        list(read_events(path))
