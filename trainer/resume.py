@@ -1,6 +1,7 @@
 """Going on with a run: which checkpoint, whether it fits, and what of the history is cut back."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,12 +83,18 @@ def refuse_other_results(before: TrainConfig, now: TrainConfig, run: RunFolder) 
     Raises:
         ConfigError: names the setting, what the run has and what was asked for.
     """
-    begun, asked = as_values(before), as_values(now)
-    for section, keys in begun.items():
+    for name, begun, asked in differing_settings(before, now):
+        raise ConfigError(
+            f"{name}={asked}: the run {run.folder} was begun with {begun}; "
+            "resume without it, or start a new run without --resume"
+        )
+
+
+def differing_settings(one: TrainConfig, other: TrainConfig) -> Iterator[tuple[str, object, object]]:
+    """Yield name and both values of each setting that results depend on and that is not the same in both."""
+    values = as_values(other)
+    for section, keys in as_values(one).items():
         for key, value in keys.items():
             name = f"{section}.{key}"
-            if name not in FREE_KEYS and asked[section][key] != value:
-                raise ConfigError(
-                    f"{name}={asked[section][key]}: the run {run.folder} was begun with {value}; "
-                    "resume without it, or start a new run without --resume"
-                )
+            if name not in FREE_KEYS and values[section][key] != value:
+                yield name, value, values[section][key]

@@ -15,6 +15,7 @@ from trainer.checkpoint import read_checkpoint
 from trainer.config import TrainConfig
 from trainer.models.registry import build_model
 from trainer.precision import autocast, resolve_precision
+from trainer.resume import differing_settings
 from trainer.run_folder import RunFolder
 from trainer.sections import build
 
@@ -65,10 +66,11 @@ def load_trained_model(run: Path, *, checkpoint: str = "best", device: torch.dev
         ConfigError: not a run, no such checkpoint yet, a file that is none, or one of another model or label space.
     """
     folder = RunFolder(folder=run)
-    folder.read_config()
+    begun = folder.read_config()
     path = _checkpoint_path(folder, checkpoint)
     content = read_checkpoint(path)
     config = build(TrainConfig, content["config"], source=str(path))
+    _refuse_other_run(begun, config, path, run)
     identities: dict[str, Any] = content["identities"]
     space = label_space(identities["label_space"])
     if list(space.findings) != identities["findings"]:
@@ -91,6 +93,19 @@ def load_trained_model(run: Path, *, checkpoint: str = "best", device: torch.dev
         pack_identity=identities["pack"],
         device=device,
     )
+
+
+def _refuse_other_run(begun: TrainConfig, config: TrainConfig, path: Path, run: Path) -> None:
+    """Refuse a checkpoint of another run, whose numbers would stand among this run's.
+
+    Raises:
+        ConfigError: its settings are not the run's; names the first that differs.
+    """
+    for name, expected, found in differing_settings(begun, config):
+        raise ConfigError(
+            f"{path}: not a checkpoint of the run {run}: {name}={found}, expected {expected}; "
+            "name the run that it belongs to with --run"
+        )
 
 
 def _checkpoint_path(run: RunFolder, checkpoint: str) -> Path:

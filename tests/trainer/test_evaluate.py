@@ -160,6 +160,19 @@ def test_a_checkpoint_by_its_path_is_the_same_as_by_its_name(run: Path) -> None:
     assert named.checkpoint == f"step-{last.step:08d}"
 
 
+@pytest.mark.parametrize(("section", "key", "value"), [("run", "seed", 1), ("loss", "name", "bce")])
+def test_a_checkpoint_of_another_run_is_refused(
+    section: str, key: str, value: object, run: Path, tmp_path: Path
+) -> None:
+    config = json.loads((run / "config.json").read_text())
+    shutil.copytree(run, tmp_path / "other")
+    config[section][key] = value
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=rf"best\.pt: not a checkpoint of the run .*other: {section}\.{key}="):
+        evaluate(EvaluateConfig(run=tmp_path / "other", checkpoint=str(run / "checkpoints" / "best.pt")))
+    assert not (tmp_path / "other" / "metrics.json").exists()
+
+
 def test_batch_size_and_loader_do_not_change_what_is_measured(run: Path) -> None:
     first = evaluate(EvaluateConfig(run=run))
     probs_nC = read_predictions(run / first.predictions).probs_nC
