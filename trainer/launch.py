@@ -1,5 +1,6 @@
 """From what a command line asks for to a run that trained: settle, open, build, run, close."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from trainer.sections import Values, as_values, build
 from trainer.settle import refuse_several_processes, settle
 from trainer.signals import StopRequest
 from trainer.state import TrainState, new_state
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,14 +91,17 @@ def resume(given: Values, *, out: Path | None = None) -> Outcome:
     refuse_several_processes()
     run = RunFolder(folder=out) if out is not None else only_unfinished(Workspace.current())
     begun = run.read_config()
-    if run.is_finished:
-        return Outcome(run=run.folder, finished=True)
+    is_finished = run.is_finished
+    if is_finished and not given:
+        return _finished_already(run)
     values = as_values(begun)
     for section, keys in given.items():
         values[section] |= keys
     with ExitStack() as stack:
         config, data = _settled(build(TrainConfig, values, source="configuration"))
         refuse_other_results(begun, config, run)
+        if is_finished:
+            return _finished_already(run)
         stack.enter_context(run.lock())
         run.checkpoints.remove_partial()
         resumed = newest_readable(run, _identities(config, data))
@@ -111,6 +117,11 @@ def resume(given: Values, *, out: Path | None = None) -> Outcome:
                 )
         cut_history(run, resumed)
         return _run(run, parts, resumed_from=None if resumed is None else resumed.path, warnings=warnings)
+
+
+def _finished_already(run: RunFolder) -> Outcome:
+    logger.warning("%s: this run is finished; nothing is left to train", run.folder)
+    return Outcome(run=run.folder, finished=True)
 
 
 def _settled(config: TrainConfig) -> tuple[TrainConfig, TrainingData]:

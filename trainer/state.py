@@ -1,6 +1,7 @@
 """All that changes while a run trains, and its way into a checkpoint and back."""
 
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -107,7 +108,7 @@ class TrainState:
         self.student.load_state_dict(checkpoint["student"])
         if self.teacher is not None:
             self.teacher.load_state_dict(checkpoint["teacher"])
-        self.optimiser.load_state_dict(checkpoint["optimiser"])
+        self.optimiser.load_state_dict(self._computed_here(checkpoint["optimiser"]))
         self.scaler.load_state_dict(checkpoint["scaler"])
         if self.memory is not None:
             self.memory.load_state_dict(checkpoint["memory"])
@@ -117,6 +118,16 @@ class TrainState:
         self.best = Best(**checkpoint["best"])
         self.elapsed_s = checkpoint["elapsed_s"]
         restore_generators(checkpoint["generators"])
+
+    def _computed_here(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Return an optimiser's state that computes as this one does: fused or foreach goes with the device.
+
+        Those of the checkpoint would take their place, and fused on a GPU what a CPU wrote (or the other way round)
+        does not go together with the scaler.
+        """
+        own = self.optimiser.param_groups
+        kept = ({key: group[key] for key in ("fused", "foreach")} for group in own)
+        return state | {"param_groups": [a | b for a, b in zip(state["param_groups"], kept, strict=True)]}
 
 
 def new_state(

@@ -3,10 +3,12 @@
 import logging
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import torch
 
 from manifests.errors import ConfigError
 from tests.trainer.tiny_runs import (
@@ -20,10 +22,12 @@ from tests.trainer.tiny_runs import (
     settings,
 )
 from trainer import launch
+from trainer.config import TrainConfig
 from trainer.events import read_events
 from trainer.inference import infer
 from trainer.run_folder import RunFolder
-from trainer.sections import Values
+from trainer.sections import Values, build
+from trainer.state import new_state
 from trainer.step import TrainStep
 
 
@@ -139,11 +143,33 @@ def test_an_unreadable_newest_checkpoint_is_passed_over_with_a_warning(
     one_before.write_bytes(b"")
 
 
-def test_a_finished_run_is_left_as_it_is(tiny_pack: Path, tmp_path: Path) -> None:
-    launch.train(settings(tiny_pack), out=tmp_path / "run")
+def test_a_finished_run_is_left_as_it_is_and_says_so(
+    tiny_pack: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = settings(tiny_pack)
+    launch.train(asked, out=tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    assert launch.resume({}, out=tmp_path / "run").finished
+    for given in ({}, asked):
+        caplog.clear()
+        assert launch.resume(given, out=tmp_path / "run").finished
+        assert "this run is finished" in caplog.text
+    with pytest.raises(ConfigError, match=r"run\.epochs=9: the run .* was begun with 2"):
+        launch.resume({"run": {"epochs": 9}}, out=tmp_path / "run")
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_an_optimiser_computes_as_this_device_does_not_as_the_checkpoints(name: str, tiny_pack: Path) -> None:
+    config = build(TrainConfig, settings(tiny_pack, optim={"name": name}), source="test")
+    parts: dict[str, Any] = {"num_rows": 64, "num_outputs": 14, "device": torch.device("cpu"), "load_weights": False}
+    config = replace(config, model=replace(config.model, input_size_px=32))
+    there, here = new_state(config, **parts), new_state(config, **parts)
+    content = there.checkpoint()
+    for group in content["optimiser"]["param_groups"]:
+        group |= {"fused": True, "foreach": False, "lr": 0.125}  # as a GPU writes them
+    here.restore(content)
+    found = [(group["fused"], group["foreach"], group["lr"]) for group in here.optimiser.param_groups]
+    assert found == [(False, True, 0.125)] * len(found)
 
 
 @pytest.fixture
