@@ -15,7 +15,18 @@ import re
 import polars as pl
 
 from manifests.dataset import OFFICIAL, Dataset, Labels
-from manifests.datasets.nih_extras import DOCUMENTS, extra_notes, read_extras
+from manifests.datasets.nih_extras import (
+    DOCUMENTS,
+    EXPERT_LABELS,
+    EXPERT_VOCABULARY,
+    extra_notes,
+    labelled_by_experts,
+    read_extras,
+)
+from manifests.errors import ConfigError
+from manifests.expert import FILES as EXPERT_FILES
+from manifests.left_out import split_off
+from manifests.options import Option
 from manifests.release import Release
 from manifests.rows import Rows, is_plain_name, one_of, read_rows
 from manifests.splits import official_by_lists
@@ -33,6 +44,11 @@ COLUMNS = (
     "OriginalImage[Width", "Height]", "OriginalImagePixelSpacing[x", "y]",
 )  # fmt: skip
 """As a CSV reader sees them: the header has commas inside brackets."""
+
+LABELS, RELEASED, EXPERTS = "labels", "released", "experts"
+"""The option whose labels to take, and its values."""
+
+NO_EXPERT = "image_no_expert_saw"
 
 MAX_AGE_YEARS = 100
 """The file of 2017 has ages such as 155 and 413; an age over this is read as unknown, and counted."""
@@ -78,10 +94,21 @@ def read_labels(release: Release) -> Labels:
     extras = read_extras(release, beside=file)
     listed = None if official is None else pl.DataFrame([labels["image_id"], official])
     release.notes.extend(extra_notes(extras, listed))
+    frame = labels.with_columns(pl.lit(None, pl.String).alias(OFFICIAL) if official is None else official)
+    excluded = None
+    by_experts = release.option(LABELS) == EXPERTS
+    if by_experts:
+        seen = extras[EXPERT_LABELS]
+        if seen.is_empty():
+            raise ConfigError(f"--option {LABELS}={EXPERTS}: {' or '.join(EXPERT_FILES)} is not beside {file}")
+        frame, excluded = split_off(frame, {NO_EXPERT: ~pl.col("image_id").is_in(seen["image_id"].implode())})
+        frame = labelled_by_experts(frame, seen)
     return Labels(
-        frame=labels.with_columns(pl.lit(None, pl.String).alias(OFFICIAL) if official is None else official),
+        frame=frame,
         has_official_split=official is not None,
         counts={"ages_over_100": int(rows.frame["Patient Age"].is_not_null().sum() - labels["age_years"].count())},
+        excluded=excluded,
+        labelled=EXPERT_VOCABULARY.findings if by_experts else None,
         side_tables=extras,
     )
 
@@ -142,6 +169,14 @@ DATASET = Dataset(
     image_suffixes=(".png",),
     documents=(*LABEL_FILES, *LISTS.values(), *DOCUMENTS),
     read_labels=read_labels,
+    exclusions={NO_EXPERT: "images without expert labels, which the option labels=experts leaves out"},
+    options={
+        LABELS: Option(
+            default=RELEASED,
+            values=(RELEASED, EXPERTS),
+            help="Whose labels: the released ones, or the four findings of the experts, of the images that they saw.",
+        )
+    },
     layout=(
         "Data_Entry_2017_v2020.csv: labels, or the older Data_Entry_2017.csv; either may still be .gz",
         "train_val_list.txt, test_list.txt: official split; without both, patients are drawn",

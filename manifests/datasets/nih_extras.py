@@ -17,6 +17,7 @@ import polars as pl
 
 from manifests import expert
 from manifests.errors import ManifestError
+from manifests.findings import FINDINGS
 from manifests.lines import unix_lines
 from manifests.release import Release
 from manifests.rows import Rows, is_plain_name, read_rows
@@ -45,6 +46,15 @@ BOX_VOCABULARY = Vocabulary(
     )
 )
 
+EXPERT_VOCABULARY = Vocabulary(
+    (
+        Term("Fracture", "Fracture"),
+        Term("Pneumothorax", "Pneumothorax"),
+        Term("Airspace opacity", "Lung Opacity", "the experts' word for any opacity in the lung"),
+        Term("Nodule or mass", "Lung Lesion", "one label for both: it says neither nodule nor mass"),
+    )
+)
+
 
 def read_extras(release: Release, *, beside: str) -> dict[str, pl.DataFrame]:
     """Return name -> table of every extra file, empty where it is not there; `beside` names the label file.
@@ -59,6 +69,18 @@ def read_extras(release: Release, *, beside: str) -> dict[str, pl.DataFrame]:
     }
     found = {name: (release.find(files, beside=beside), read) for name, (files, read) in readers.items()}
     return {name: pl.DataFrame() if file is None else read(release, file) for name, (file, read) in found.items()}
+
+
+def labelled_by_experts(rows: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
+    """Return `rows` with the experts' four findings in place of their own; null where no expert saw the image.
+
+    Args:
+        rows: one row an image, with image_id.
+        seen: as from `manifests.expert.read_expert_labels`.
+    """
+    labels = seen.select("image_id", *(pl.col(word).alias(name) for word, name in EXPERT_VOCABULARY.finding_of.items()))
+    own = rows.drop(name for name in FINDINGS if name in rows.columns)
+    return own.join(labels, on="image_id", how="left", maintain_order="left")
 
 
 def extra_notes(extras: dict[str, pl.DataFrame], official: pl.DataFrame | None) -> list[str]:

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from manifests.datasets.nih_extras import BOX_FILES, BOX_VOCABULARY, RSNA_FILES
-from manifests.errors import ManifestError
+from manifests.errors import ConfigError, ManifestError
 from manifests.expert import FILES as EXPERT_FILES
 from manifests.side_tables import side_table_path
 from manifests.table import read_manifest
@@ -52,6 +52,26 @@ def test_expert_labels_become_a_table_and_the_labels_stay_the_released_ones(rele
     seen = pl.read_csv(report.side_tables["expert-labels"])
     assert seen.row(2) == (NAMES[3], "test", 1, 1, 0, 1)
     assert read_manifest(report.out).table.equals(before)
+
+
+def test_the_experts_labels_can_take_the_place_of_the_released(release: Path) -> None:
+    write_expert(release / EXPERT_FILES[0])
+    report = build(release, options={"labels": "experts"})
+    table = read_manifest(report.out)
+    assert table.strings("image_id") == [NAMES[0], NAMES[1], NAMES[3], NAMES[4]]
+    assert table.findings == ("Pneumothorax", "Lung Opacity", "Lung Lesion", "Fracture")
+    assert table.column("Lung Lesion").to_pylist() == [1, 0, 1, 1]
+    assert table.column("Lung Opacity").to_pylist() == [0, 1, 0, 0]
+    assert report.exclusions["image_no_expert_saw"] == 2
+    assert report.exclusions["file_without_row"] == 0
+    # In place of them: what the experts did not look for is not labelled, so that nothing of it counts as absent.
+    assert table.labelled("nih") == set(table.findings)
+    assert table.in_split("test").tolist() == [False, False, True, True]
+
+
+def test_experts_without_their_file_are_refused(release: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--option labels=experts: google2019_nih-chest-xray-labels\.csv or"):
+        build(release, options={"labels": "experts"})
 
 
 def test_a_table_goes_with_its_file(release: Path) -> None:
