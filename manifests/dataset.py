@@ -79,6 +79,9 @@ class Dataset:
     vocabulary: Vocabulary
     """Words of the release -> findings."""
 
+    tables: Mapping[str, Vocabulary] = field(default_factory=dict)
+    """Values of options, in words -> the table that they choose, where there are several; `vocabulary` then has all."""
+
     image_suffixes: tuple[str, ...]
     """Endings of the image files, lower case, with dot."""
 

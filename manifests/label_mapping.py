@@ -1,11 +1,12 @@
 """What a label space asks of a dataset: which words stand for each output, and which rows are left out, in words."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from manifests.dataset import Dataset
 from manifests.label_spaces import POLICIES, LabelSpace, RowRules
 from manifests.views import frontal_views
-from manifests.vocabulary import Term
+from manifests.vocabulary import Term, Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +19,23 @@ class OutputMapping:
     terms: tuple[Term, ...]
     """Words of the release that name it; none: the dataset does not label it, so that it is masked there."""
 
+    kinds: tuple[str, ...]
+    """Findings that it is present with, being the wider one."""
 
-def map_outputs(space: LabelSpace, source: Dataset) -> tuple[OutputMapping, ...]:
-    """Return which words of `source` stand for each output of `space`, in the order of the outputs."""
-    terms = source.vocabulary.terms
+
+def tables_of(source: Dataset) -> Mapping[str, Vocabulary]:
+    """Return the tables of a dataset under the options that choose them; under an empty name if there is but one."""
+    return source.tables or {"": source.vocabulary}
+
+
+def map_outputs(space: LabelSpace, vocabulary: Vocabulary) -> tuple[OutputMapping, ...]:
+    """Return which words of `vocabulary` stand for each output of `space`, in the order of the outputs."""
     return tuple(
-        OutputMapping(finding=finding, terms=tuple(term for term in terms if term.finding == finding))
+        OutputMapping(
+            finding=finding,
+            terms=tuple(term for term in vocabulary.terms if term.finding == finding),
+            kinds=tuple(kind for kind, wider in vocabulary.kind_of.items() if wider == finding),
+        )
         for finding in space.findings
     )
 

@@ -122,7 +122,8 @@ NIH14 = LabelSpace(
         "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
         "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
     ),
-    description="The 14 findings of ChestX-ray14, in the order of its paper; every row.",
+    frontal_only=True,
+    description="The 14 findings of ChestX-ray14, in the order of its paper; every frontal image, as all of its are.",
 )  # fmt: skip
 
 NVUM_NIH_FINDINGS = (
@@ -133,6 +134,7 @@ NVUM_NIH_FINDINGS = (
 NVUM_NIH = LabelSpace(
     name="nvum-nih",
     findings=NVUM_NIH_FINDINGS,
+    frontal_only=True,
     leaves_out_rows_with=("Consolidation",),
     on_dataset=rows_inside(NVUM_NIH_FINDINGS),
     description="NVUM's benchmark on ChestX-ray14: 13 findings + No Finding; rows with Consolidation are left out.",

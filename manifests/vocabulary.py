@@ -1,7 +1,7 @@
 """How the words of a release map to the harmonised findings: one table a dataset, and nothing hidden in code."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from typing import NamedTuple
@@ -35,9 +35,13 @@ class Vocabulary:
     terms: tuple[Term, ...]
     """The table; a source word stands in it once."""
 
+    kind_of: Mapping[str, str] = field(default_factory=dict)
+    """Finding -> wider finding that is present with it, where the release's words are read so."""
+
     def __post_init__(self) -> None:
         assert len(self.finding_of) == len(self.terms), "a source word stands twice in the table"
-        assert all(term.finding in FINDINGS for term in self.terms), "a term names no harmonised finding"
+        named = {*self.finding_of.values(), *self.kind_of, *self.kind_of.values()}
+        assert named <= set(FINDINGS), "a term names no harmonised finding"
 
     @cached_property
     def finding_of(self) -> dict[str, str]:
@@ -48,6 +52,11 @@ class Vocabulary:
     def findings(self) -> tuple[str, ...]:
         """Findings that the release labels, in the frozen order."""
         return finding_columns(tuple(self.finding_of.values()))
+
+    def with_wider(self, findings: Iterable[str]) -> frozenset[str]:
+        """Return `findings` and the wider ones that are present with them."""
+        found = frozenset(findings)
+        return found | {self.kind_of[finding] for finding in found if finding in self.kind_of}
 
     def present(self, words: Iterable[str]) -> frozenset[str]:
         """Return the findings that `words`, all words of one image, name.

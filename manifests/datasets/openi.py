@@ -29,7 +29,7 @@ from manifests.datasets.openi_images import (
     read_header_table,
 )  # fmt: skip
 from manifests.datasets.openi_reports import ARCHIVES, REPORT_FILES, Report, read_reports
-from manifests.datasets.openi_terms import EVERY_TERM, MATCHINGS, NOT_INDEXED
+from manifests.datasets.openi_terms import EVERY_TERM, MATCHINGS, NOT_INDEXED, TABLES
 from manifests.errors import ConfigError, ManifestError
 from manifests.findings import NO_FINDING
 from manifests.options import Option
@@ -184,6 +184,7 @@ DATASET = Dataset(
     citation="Demner-Fushman et al., Preparing a collection of radiology examinations, JAMIA 2016",
     terms="CC BY-NC-ND 4.0: no commercial use, no derivatives.",
     vocabulary=EVERY_TERM,
+    tables=TABLES,
     image_suffixes=IMAGE_SUFFIXES,
     documents=(*ARCHIVES, *REPORT_FILES, openi_kaggle.REPORTS, openi_kaggle.PROJECTIONS, *HEADER_TABLES),
     read_labels=read_labels,

@@ -25,7 +25,7 @@ PAPER_TERMS = (
     Term("lesion", "Lung Lesion", "the paper's Lesion, wherever it lies"),
     Term("calcified granuloma", "Calcified Granuloma"),
     Term("granuloma", "Granuloma", "finds granulomatous disease too"),
-    Term("normal", NO_FINDING),
+    Term("normal", NO_FINDING, "and wherever no finding is named"),
 )
 """Looked for anywhere in a term, in lower case, as NVUM's authors do; `normal` alone is a whole term."""
 
@@ -70,7 +70,7 @@ AUTOMATIC_TERMS = (
     *family("Granuloma", "granuloma", "granulomas", "lung granuloma", "pulmonary granuloma", "apical granuloma"),
     *family("Granuloma", "granulomatous disease", "chronic granulomatous disease", because="seen as granulomas"),
     *family("Granuloma", "granulomatous disease, chronic", "granulomatous infection", because="seen as granulomas"),
-    Term("normal", NO_FINDING),
+    Term("normal", NO_FINDING, "and wherever no finding is named"),
 )
 """Whole terms of MeSH/automatic, in lower case; inverted terms and plurals are spelled out as they come."""
 
@@ -109,7 +109,7 @@ MAJOR_TERMS = (
     *family("Aortic Atheromatosis", "Atherosclerosis/aorta", "Atherosclerosis/aorta, thoracic"),
     *family("Aortic Atheromatosis", "Calcinosis/aorta", "Calcinosis/aorta, thoracic", because="calcified atheroma"),
     *family("Hemidiaphragm Elevation", "Diaphragm/elevated"),
-    Term("normal", NO_FINDING),
+    Term("normal", NO_FINDING, "and wherever no finding is named"),
 )
 """Terms of MeSH/major: the heading, and qualifiers that must be among those of the term, as people chose them."""
 
@@ -135,7 +135,7 @@ class Matching:
         found = {}
         for term in terms:
             named = {name for word, name in self.vocabulary.finding_of.items() if self.matches(word, term)}
-            found[term] = frozenset(named | {KIND_OF[name] for name in named if name in KIND_OF})
+            found[term] = self.vocabulary.with_wider(named)
         return found
 
 
@@ -157,12 +157,19 @@ def is_heading(word: str, term: str) -> bool:
 
 
 MATCHINGS = {
-    ("paper", "automatic"): Matching(vocabulary=Vocabulary(PAPER_TERMS), matches=is_part),
-    ("paper", "major"): Matching(vocabulary=Vocabulary(PAPER_TERMS), matches=is_part),
-    ("terms", "automatic"): Matching(vocabulary=Vocabulary(AUTOMATIC_TERMS), matches=is_whole),
-    ("terms", "major"): Matching(vocabulary=Vocabulary(MAJOR_TERMS), matches=is_heading),
+    ("paper", "automatic"): Matching(vocabulary=Vocabulary(PAPER_TERMS, KIND_OF), matches=is_part),
+    ("paper", "major"): Matching(vocabulary=Vocabulary(PAPER_TERMS, KIND_OF), matches=is_part),
+    ("terms", "automatic"): Matching(vocabulary=Vocabulary(AUTOMATIC_TERMS, KIND_OF), matches=is_whole),
+    ("terms", "major"): Matching(vocabulary=Vocabulary(MAJOR_TERMS, KIND_OF), matches=is_heading),
 }
 """Options `labels` and `mesh` -> the way from terms to findings."""
+
+TABLES = {
+    "labels=paper: anywhere in a term": MATCHINGS["paper", "automatic"].vocabulary,
+    "labels=terms mesh=automatic: whole terms": MATCHINGS["terms", "automatic"].vocabulary,
+    "labels=terms mesh=major: headings, and qualifiers among others": MATCHINGS["terms", "major"].vocabulary,
+}
+"""Options, and how their tables are read -> table."""
 
 EVERY_TERM = Vocabulary(tuple({term.source: term for term in (*MAJOR_TERMS, *AUTOMATIC_TERMS, *PAPER_TERMS)}.values()))
 """All tables in one: what the dataset can label, with one option or another."""

@@ -10,11 +10,14 @@ from functools import lru_cache
 from manifests.findings import NO_FINDING
 from manifests.vocabulary import Term, Vocabulary, family
 
+KIND_OF = {"Consolidation": "Infiltration", "Calcified Granuloma": "Granuloma"}
+"""Finding -> wider finding that is present with it; NVUM's authors count consolidation among the infiltrates."""
+
 VOCABULARY = Vocabulary(
     (
         *family("Atelectasis", "atelectasis", "atelectasis basal", "laminar atelectasis", "lobar atelectasis"),
         *family("Atelectasis", "round atelectasis", "segmental atelectasis", "total atelectasis"),
-        Term("consolidation", "Consolidation", "Infiltration with it: see KIND_OF"),
+        Term("consolidation", "Consolidation"),
         *family("Infiltration", "infiltrates"),
         *family(
             "Infiltration", "interstitial pattern", "reticular interstitial pattern", because="a kind of infiltrate"
@@ -39,7 +42,7 @@ VOCABULARY = Vocabulary(
         *family("Fracture", "clavicle fracture", "humeral fracture", "rib fracture", "vertebral fracture"),
         Term("callus rib fracture", "Fracture", "a healed one"),
         Term("granuloma", "Granuloma"),
-        Term("calcified granuloma", "Calcified Granuloma", "Granuloma with it: see KIND_OF"),
+        Term("calcified granuloma", "Calcified Granuloma"),
         Term("flattened diaphragm", "Flattened Diaphragm"),
         Term("bronchiectasis", "Bronchiectasis"),
         *family(
@@ -62,13 +65,11 @@ VOCABULARY = Vocabulary(
         *family("Support Devices", "central venous catheter via umbilical vein"),
         *family("Tube", "tube", "endotracheal tube", "tracheostomy tube", "chest drain tube", "gastrostomy tube"),
         Term("nsg tube", "Tube", "nasogastric"),
-        Term("normal", NO_FINDING),
-    )
+        Term("normal", NO_FINDING, "and, with no-finding=paper, wherever no finding is named"),
+    ),
+    KIND_OF,
 )
 """In lower case, as items are compared: the release writes `NSG tube` and `COPD signs`."""
-
-KIND_OF = {"Consolidation": "Infiltration", "Calcified Granuloma": "Granuloma"}
-"""Finding -> wider finding that is present with it; NVUM's authors count consolidation among the infiltrates."""
 
 TELL_NOTHING = ("unchanged", "suboptimal study", "exclude")
 """Labels that say neither what is there nor that nothing is."""
@@ -100,7 +101,7 @@ def _clean(item: str) -> str:
 def findings_of(items: tuple[str, ...]) -> frozenset[str]:
     """Return the findings that whole items name, `No Finding` aside."""
     named = {VOCABULARY.finding_of[item] for item in items if item in VOCABULARY.finding_of} - {NO_FINDING}
-    return frozenset(named | {KIND_OF[name] for name in named if name in KIND_OF})
+    return VOCABULARY.with_wider(named)
 
 
 def no_finding(items: tuple[str, ...], found: frozenset[str], *, by: str) -> bool | None:

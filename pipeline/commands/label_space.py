@@ -6,6 +6,7 @@ import typer
 
 if TYPE_CHECKING:
     from manifests.label_spaces import LabelSpace
+    from manifests.vocabulary import Vocabulary
 
 label_space = typer.Typer(
     name="label-space",
@@ -36,7 +37,7 @@ def show(
 ) -> None:
     """Show the outputs in their order, the policies, and the rows that are left out."""
     from manifests.datasets import dataset as dataset_named
-    from manifests.label_mapping import map_outputs, policies_in_words, rules_in_words
+    from manifests.label_mapping import policies_in_words, rules_in_words, tables_of
     from manifests.label_spaces import label_space as space_named
     from pipeline.console import out
 
@@ -51,13 +52,26 @@ def show(
         return
     source = dataset_named(dataset)
     show_rows(f"rows left out of {dataset}", rules_in_words(space.rules_on(dataset), dataset))
-    for number, output in enumerate(map_outputs(space, source), start=1):
+    for options, vocabulary in tables_of(source).items():
+        if options:
+            out.print(f"\n{options}", markup=False)
+        show_mapping(space, vocabulary, source.title)
+
+
+def show_mapping(space: "LabelSpace", vocabulary: "Vocabulary", title: str) -> None:
+    """Print which words stand for each output, and why, where it is not obvious."""
+    from manifests.label_mapping import map_outputs
+    from pipeline.console import out
+
+    for number, output in enumerate(map_outputs(space, vocabulary), start=1):
         words = "; ".join(term.source for term in output.terms)
-        meaning = f"<- {words}" if words else f"n/a: {source.title} does not label it; masked, never negative"
+        meaning = f"<- {words}" if words else f"n/a: {title} does not label it; masked, never negative"
         out.print(f"{number:3} {output.finding:27} {meaning}", markup=False)
         for term in output.terms:
             if term.because:
                 out.print(f"    {'':27}    {term.source}: {term.because}", markup=False)
+        if output.kinds:
+            out.print(f"    {'':27}    and wherever there is {', '.join(output.kinds)}", markup=False)
 
 
 def show_outputs(space: "LabelSpace") -> None:
