@@ -6,7 +6,7 @@ where it can be shown to be all of it; else the lines are split, or Python's csv
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import polars as pl
 
@@ -39,12 +39,18 @@ def numbered_lines(text: str, *, first: int) -> pl.DataFrame:
     return pl.DataFrame([numbers, lines]).filter(pl.col("text") != "")
 
 
-def plain_tables(text: str, num_rows: int | None) -> Iterator[pl.DataFrame]:
-    """Yield the header, then the other lines of a text without quotation marks, in parts of about `num_rows`."""
+def plain_tables(text: str, num_rows: int | None, labels: Collection[str] = ()) -> Iterator[pl.DataFrame]:
+    """Yield the header, then the other lines of a text without quotation marks, in parts of about `num_rows`.
+
+    The columns `labels` are Int8 in a part where they hold 1, 0, -1 and blank only, all with ``.0`` or all without;
+    else they are text, as the others are.
+    """
     begin = len(text) - len(text.lstrip("\n"))
     end = text.find("\n", begin) + 1 or len(text)
     header = text[begin:end].rstrip("\n").split(",")
     yield pl.DataFrame({LINE: [begin + 1], FIELDS: [header]})
+    plain: dict[str, pl.DataType] = {str(position): pl.String() for position in range(len(header))}
+    narrow = {str(position): pl.Float32() for position, name in enumerate(header) if name in labels}
     first = begin + 2
     second = text.find("\n", end) + 1 or len(text)
     size = len(text) if num_rows is None else num_rows * max(1, second - end)  # of lines like the second
@@ -52,7 +58,9 @@ def plain_tables(text: str, num_rows: int | None) -> Iterator[pl.DataFrame]:
         begin, end = end, text.find("\n", end + size) + 1 or len(text)
         part = text[begin:end]
         num_lines = part.count("\n") + (not part.endswith("\n"))
-        table = _regular_table(part, num_lines, len(header))
+        table = _regular_table(part, num_lines, {**plain, **narrow}) if narrow else None
+        if table is None:
+            table = _regular_table(part, num_lines, plain)
         if table is None:
             table = numbered_lines(part, first=first).select(LINE, pl.col("text").str.split(",").alias(FIELDS))
         else:
@@ -61,28 +69,49 @@ def plain_tables(text: str, num_rows: int | None) -> Iterator[pl.DataFrame]:
         first += num_lines
 
 
-def _regular_table(text: str, num_lines: int, width: int) -> pl.DataFrame | None:
+def _regular_table(text: str, num_lines: int, schema: Mapping[str, pl.DataType]) -> pl.DataFrame | None:
     """Return one column a field, called 0, 1, ..., from Polars' CSV reader, in half the time of splitting.
 
     It reads lines with too few or too many fields in its own ways, which changed between versions; so only a text is
-    read whose lines can be shown to have `width` fields each. For any other: None.
+    read whose lines can be shown to have one field each for `schema`. For any other: None. Columns that `schema` calls
+    Float32 hold labels, and become Int8.
     """
+    width = len(schema)
     if width == 1 or text.count(",") != num_lines * (width - 1):
         return None
     if text[text.rfind("\n") + 1 :].count(",") not in (0, width - 1):
         return None  # of a last line without an end it passes over an empty field too many
     content = text.encode()
-    schema = {str(position): pl.String for position in range(width)}
     try:
         table = pl.read_csv(content, schema=schema, has_header=False, quote_char=None)
-    except pl.exceptions.PolarsError:  # a line has too many fields, so that others have too few or are blank
+    except pl.exceptions.PolarsError:  # too many fields in a line, so that others have too few; or a label is a word
         return None
     if len(table) != num_lines:
         return None
     # Had a field been dropped, its bytes would be missing.
-    num_bytes = sum(table.select(pl.all().str.len_bytes().cast(pl.Int64).sum()).row(0))
+    num_bytes = sum(table.select(pl.col(pl.String).str.len_bytes().cast(pl.Int64).sum()).row(0))
     num_ends = num_lines * width - (not text.endswith("\n"))
-    return table if num_bytes + num_ends == len(content) else None
+    rest = len(content) - num_bytes - num_ends
+    if rest == 0:
+        return table.cast({pl.Float32: pl.Int8})  # without a label, if any column is one
+    return _labels_of(table, rest)
+
+
+def _labels_of(table: pl.DataFrame, num_bytes: int) -> pl.DataFrame | None:
+    """Return `table` with its Float32 columns as Int8; None where they hold other numbers, or are written otherwise.
+
+    Another spelling of 1, 0 or -1 (``+1``) passes if another one makes up for its bytes: a label is never misread.
+    """
+    label = pl.col(pl.Float32)
+    if label_names := [name for name, dtype in table.schema.items() if dtype == pl.Float32]:
+        known, num_labels, num_negative = (
+            table.select(part).row(0)
+            for part in (((label == 0) | (label.abs() == 1)).all(), label.count(), (label < 0).sum())
+        )
+        num_digits = num_bytes - sum(num_negative)  # all written as 1, or all as 1.0
+        if all(known) and num_digits in (sum(num_labels), sum(num_labels) * len("1.0")):
+            return table.with_columns(pl.col(label_names).cast(pl.Int8))
+    return None
 
 
 def quoted_tables(text: str, path: str, num_rows: int | None) -> Iterator[pl.DataFrame]:

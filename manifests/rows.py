@@ -89,7 +89,9 @@ class Rows:
         # An Enum's numbers are those of LABEL_WORDS, which has 1, 0, -1 twice: half the time of a dictionary.
         codes = pl.Enum(LABEL_WORDS)
         labels = self.frame.select(
-            (1 - pl.col(column).cast(codes, strict=False).to_physical().cast(pl.Int8) % 3).alias(finding)
+            pl.col(column).alias(finding)
+            if self.frame[column].dtype == pl.Int8
+            else (1 - pl.col(column).cast(codes, strict=False).to_physical().cast(pl.Int8) % 3).alias(finding)
             for column, finding in finding_of.items()
         )
         for column, finding in finding_of.items():
@@ -165,6 +167,7 @@ def read_in_parts(
     *,
     path: str,
     others: Others = "refuse",
+    labels: Collection[str] = (),
     num_rows: int = ROWS_A_PART,
 ) -> Rows:
     """Return what `check` makes of the rows of `read_rows`, part by part: for files of a million rows and more.
@@ -177,6 +180,7 @@ def read_in_parts(
         check: gets the rows of a part, notes its problems there, and returns one row a row.
         path: as in `read_rows`.
         others: as in `read_rows`.
+        labels: columns that `check` gives to `Rows.labels` alone; most of their cells then never become text.
         num_rows: of a part, or a few more.
 
     Returns:
@@ -188,7 +192,7 @@ def read_in_parts(
     """
     frames: list[pl.DataFrame] = []
     problems: list[tuple[int, str]] = []
-    parts = _parts(text, columns, path, others, num_rows)
+    parts = _parts(text, columns, path, others, num_rows, labels)
     with ThreadPoolExecutor(1) as ahead:  # the next part is read while this one is checked
         coming = ahead.submit(next, parts, None)
         while (part := coming.result()) is not None:
@@ -198,9 +202,11 @@ def read_in_parts(
     return Rows(path, pl.concat(frames), problems)
 
 
-def _parts(text: str, columns: Sequence[str], path: str, others: Others, num_rows: int | None) -> Iterator[Rows]:
+def _parts(
+    text: str, columns: Sequence[str], path: str, others: Others, num_rows: int | None, labels: Collection[str] = ()
+) -> Iterator[Rows]:
     """Yield the rows below the header in parts of about `num_rows`; None: in one."""
-    tables = quoted_tables(text, path, num_rows) if '"' in text else plain_tables(unix_lines(text), num_rows)
+    tables = quoted_tables(text, path, num_rows) if '"' in text else plain_tables(unix_lines(text), num_rows, labels)
     header = next(tables).row(0)[1]
     width = len(header)
     if header[-1] == "" or header[-1].startswith("Unnamed: "):

@@ -93,6 +93,7 @@ def read_part(release: Release, part: str, file: str) -> pl.DataFrame:
         lambda some: check_rows(some, part),
         path=str(release.root / file),
         others="pass over" if labels_only else "refuse",
+        labels=VOCABULARY.finding_of,
     )
     rows.refuse_repeats("image_id")
     rows.raise_problems()

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Literal
 
 import polars as pl
@@ -211,3 +212,31 @@ def test_labels_are_four_things() -> None:
     assert (a.name, a.dtype) == ("Mass", pl.Int8())
     assert b.to_list() == [1, 0, -1, None]
     assert problems_of(rows) == ["line 5: b 'x': expected 1, 0, -1 or blank"]
+
+
+WORDS, OTHERS = ["", "1.0", "0.0", "-1.0", "1", "0", "-1"], ["-0.0", "1.00", "1e0", "nan", "inf", "+1", " 1", "2", "x"]
+
+
+@given(
+    st.lists(st.sampled_from(WORDS), min_size=1, max_size=8)
+    | st.lists(st.sampled_from(WORDS[:4]), min_size=1, max_size=8)
+    | st.lists(st.sampled_from([*WORDS, *OTHERS]), min_size=1, max_size=8),
+    st.integers(1, 4),
+)
+def test_labels_that_never_become_text_are_those_that_do(cells: list[str], num_rows: int) -> None:
+    text = "\n".join(["a,b", *(f"x,{cell}" for cell in cells), ""])
+
+    def check(rows: Rows) -> pl.DataFrame:
+        return pl.DataFrame([rows.frame["a"], *rows.labels({"b": "Mass"})])
+
+    def read(labels: Sequence[str]) -> Rows:
+        return read_in_parts(text, COLUMNS, check, path="labels.csv", num_rows=num_rows, labels=labels)
+
+    as_text, as_labels = read(()), read(["b"])
+    if set(cells) <= set(WORDS):
+        assert as_labels.frame.equals(as_text.frame)
+    refused = {line for line, _ in as_labels.problems}
+    assert refused <= {line for line, _ in as_text.problems}
+    for line, cell, label in zip(as_labels.frame[LINE], cells, as_labels.frame["Mass"], strict=True):
+        assert (label is None) == (line in refused or not cell)
+        assert label is None or label == float(cell)
