@@ -79,6 +79,11 @@ def test_archive_plain_archive_and_folder_give_the_same_rows_in_the_order_of_the
     assert all(table.table.equals(tables[0].table) for table in tables)
 
 
+def test_the_same_release_gives_the_same_bytes(tmp_path: Path) -> None:
+    written = [build(write_archive(tmp_path / name / "release")).out.read_bytes() for name in ("a", "b")]
+    assert written[0] == written[1]
+
+
 def test_the_unpacked_files_are_one_source_whose_checksum_sees_each(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "release")
     first = built(root).metadata["sources"]
@@ -127,6 +132,12 @@ def test_a_member_too_big_for_a_report_is_refused_unread() -> None:
     content = archive([(member("1.xml"), b"x" * (MAX_REPORT_BYTES + 1))])
     with pytest.raises(ManifestError, match="1,048,577 bytes, too many for a report"):
         list(archive_members(content, "x.tgz"))
+
+
+def test_an_archive_that_swells_is_refused_before_its_members_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("manifests.datasets.openi_reports.MAX_ARCHIVE_BYTES", 10_000)
+    with pytest.raises(ManifestError, match=r"x\.tgz: over 10,000 bytes, too many for the reports"):
+        list(archive_members(gzip.compress(b"\0" * 1_000_000), "x.tgz"))
 
 
 @pytest.mark.parametrize(

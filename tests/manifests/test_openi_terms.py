@@ -1,6 +1,7 @@
 """From OpenI's MeSH terms to findings: the paper's substrings, whole terms, and where the two part."""
 
 import pytest
+from typer.testing import CliRunner
 
 from manifests.datasets.openi import FALSE_FRIENDS
 from manifests.datasets.openi_terms import (
@@ -15,6 +16,7 @@ from manifests.datasets.openi_terms import (
 )  # fmt: skip
 from manifests.findings import NO_FINDING
 from manifests.label_spaces import OPENI_TERMS
+from pipeline.cli import app
 
 
 def findings(style: str, mesh: str, term: str) -> set[str]:
@@ -95,3 +97,10 @@ def test_the_ways_of_matching_differ_as_they_say() -> None:
 def test_the_table_of_all_has_every_word_once() -> None:
     words = {term.source for term in (*PAPER_TERMS, *AUTOMATIC_TERMS, *MAJOR_TERMS)}
     assert set(EVERY_TERM.finding_of) == words
+
+
+@pytest.mark.parametrize(("options", "word"), [("labels=paper", "infiltrate;"), ("mesh=major", "Infiltrate")])
+def test_each_table_is_shown_under_the_options_that_choose_it(options: str, word: str) -> None:
+    printed = CliRunner().invoke(app, ["label-space", "show", "nvum-nih", "--dataset", "openi"]).output
+    (section,) = (part for part in printed.split("\n\n") if options in part.splitlines()[0])
+    assert word in f"{section.replace(chr(10), ';')};"

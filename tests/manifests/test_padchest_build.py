@@ -12,6 +12,7 @@ from manifests.datasets.padchest import MEANING, label_table, parse_number, pars
 from manifests.errors import ConfigError, ManifestError
 from manifests.label_spaces import NVUM_CXP, NVUM_NIH
 from manifests.selection import select
+from manifests.splits import SplitConfig, split_column
 from tests.manifests.tiny_padchest import HEADER, LABELS, ROWS, build, built, row, text_of, write_release
 
 EVERYTHING = {"projections": "PA,AP,AP_horizontal,L,COSTAL,EXCLUDE,UNK", "no-finding": "paper"}
@@ -79,6 +80,18 @@ def test_patients_are_drawn_where_no_list_decides_and_never_divided(tmp_path: Pa
     splits = set(zip(table.strings("patient_id"), table.strings("split"), strict=True))
     assert len(splits) == 40
     assert {split for _, split in splits} == {"train", "valid", "test"}
+
+
+@given(st.integers(0, 2**31), st.floats(0, 0.5))
+def test_no_patient_is_in_two_splits_whatever_the_seed(seed: int, valid_fraction: float) -> None:
+    patients = pl.Series([f"padchest:{number % 13}" for number in range(60)])
+    splits = split_column(patients, None, SplitConfig(seed=seed, valid_fraction=valid_fraction))
+    assert pl.DataFrame([patients.alias("patient"), splits]).unique().height == 13
+
+
+def test_the_same_release_gives_the_same_bytes(tmp_path: Path) -> None:
+    written = [build(write_release(tmp_path / name / "release")).out.read_bytes() for name in ("a", "b")]
+    assert written[0] == written[1]
 
 
 def test_an_index_column_may_be_missing_or_named_and_columns_in_any_order(root: Path) -> None:
