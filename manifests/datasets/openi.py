@@ -12,6 +12,7 @@ All of it is one test set: nobody trains on it, and the split is `test` througho
 """
 
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import polars as pl
 
@@ -50,6 +51,12 @@ FALSE_FRIENDS = {
 """Term -> finding that it contains and does not mean; with `labels=paper` it counts as one, as in the paper."""
 
 
+IMAGE_COLUMNS = {
+    "image_id": pl.String, "path": pl.String, "patient_id": pl.String, "study_id": pl.String, "view": pl.String,
+    "age_years": pl.Float32, "width": pl.Int32, "height": pl.Int32,
+}  # fmt: skip
+
+
 def read_labels(release: Release) -> Labels:
     """Return a row an image, labelled by its report.
 
@@ -62,42 +69,29 @@ def read_labels(release: Release) -> Labels:
     if reports is None:
         release.require((*ARCHIVES, REPORT_FILES[0], openi_kaggle.REPORTS))
         raise ManifestError(f"{release.root}: no reports")
-    style, mesh = release.option("labels"), release.option("mesh")
+    mesh = release.option("mesh")
+    matching = MATCHINGS[release.option("labels"), mesh]
     terms = {report.uid: terms_of(report, mesh, release) for report in reports}
-    matching = MATCHINGS[style, mesh]
     findings_of = matching.findings_of({term for some in terms.values() for term in some})
-    present = {uid: frozenset().union(*(findings_of[term] for term in some)) for uid, some in terms.items()}
     files = files_of_images(release.listing, release.root)
     headers = read_headers(release, files, projections)
-    rows = [
-        image_row(report, image_id, files, headers)
-        | {finding: int(finding in present[report.uid]) for finding in matching.vocabulary.findings}
-        | {NO_FINDING: int(not present[report.uid] - {NO_FINDING})}
-        for report in reports
-        for image_id in report.image_ids
-    ]
-    frame = pl.DataFrame(rows, schema_overrides=dict.fromkeys(TEXTS, pl.String) | dict.fromkeys(SIZES, pl.Int32))
+    frame = label_rows(reports, terms, findings_of, matching.vocabulary.findings).hstack(
+        image_columns(reports, files, headers)
+    )
     not_indexed = [uid for uid, some in terms.items() if mesh == "major" and set(some) <= {NOT_INDEXED}]
     frame, excluded = left_out.split_off(frame, {WITHOUT_TERMS: pl.col("study_id").is_in(not_indexed)})
     without_image = [report.uid for report in reports if not report.image_ids]
-    num_without_view = int(frame["view"].null_count())
-    if num_without_view:
-        release.notes.append(f"the view of {num_without_view:,} of {len(frame):,} images is not known: it is null")
-    false_friends = sum(any(term.lower() in FALSE_FRIENDS for term in some) for some in terms.values())
-    if style == "paper" and false_friends:
-        release.notes.append(
-            f"labels=paper looks for parts of terms: in {false_friends:,} reports it takes pericardial effusion, "
-            "cystic fibrosis and the like for findings of the lung; labels=terms does not"
-        )
+    counts = {
+        "reports": len(reports),
+        "reports_with_false_friends": sum(any(term.lower() in FALSE_FRIENDS for term in terms[uid]) for uid in terms),
+        "images_without_view": int(frame["view"].null_count()),
+    }
+    release.notes.extend(warnings(counts, len(frame), release.option("labels")))
     return Labels(
         frame=frame.with_columns(pl.lit("test").alias(OFFICIAL)),
         has_official_split=True,
         split_rule="all test: a test set, on which nobody trains",
-        counts={
-            "reports": len(reports),
-            "reports_with_false_friends": false_friends,
-            "images_without_view": num_without_view,
-        },
+        counts=counts,
         excluded=pl.concat([excluded, left_out.listed(WITHOUT_IMAGE, pl.Series(without_image, dtype=pl.String))]),
         labelled=matching.vocabulary.findings,
         unmapped=Counter(
@@ -108,8 +102,49 @@ def read_labels(release: Release) -> Labels:
     )
 
 
-TEXTS = ("image_id", "path", "patient_id", "study_id", "view")
-SIZES = ("width", "height")
+def label_rows(
+    reports: Sequence[Report],
+    terms: Mapping[str, Iterable[str]],
+    findings_of: Mapping[str, frozenset[str]],
+    findings: Sequence[str],
+) -> pl.DataFrame:
+    """Return one Int8 column a finding, a row an image; `No Finding` is 1 where none of the others is.
+
+    Args:
+        reports: in the order of the rows.
+        terms: report -> its terms.
+        findings_of: term -> findings that it names.
+        findings: those that the terms are looked through for.
+    """
+    rows: list[tuple[bool, ...]] = []
+    for report in reports:
+        present = {finding for term in terms[report.uid] for finding in findings_of[term]} - {NO_FINDING}
+        present = present or {NO_FINDING}
+        rows += [tuple(finding in present for finding in findings)] * len(report.image_ids)
+    return pl.DataFrame(rows, schema=dict.fromkeys(findings, pl.Boolean()), orient="row").cast(pl.Int8)
+
+
+def image_columns(reports: Sequence[Report], files: Mapping[str, str], headers: Mapping[str, Header]) -> pl.DataFrame:
+    """Return the other columns, a row an image: `files` and `headers` are by the images' keys."""
+    rows: list[tuple[str | int | None, ...]] = []
+    for report in reports:
+        patient_id = f"openi:{report.uid.removeprefix('CXR')}"
+        for image_id in report.image_ids:
+            key = image_key(image_id) or image_id
+            path = files.get(key, f"{image_id}.png")
+            rows.append((image_id, path, patient_id, report.uid, *headers.get(key, NO_HEADER)))
+    return pl.DataFrame(rows, schema=IMAGE_COLUMNS, orient="row")
+
+
+def warnings(counts: Mapping[str, int], num_images: int, style: str) -> Iterator[str]:
+    """Yield what a person should know about views and labels."""
+    if counts["images_without_view"]:
+        yield f"the view of {counts['images_without_view']:,} of {num_images:,} images is not known: it is null"
+    if style == "paper" and counts["reports_with_false_friends"]:
+        yield (
+            f"labels=paper looks for parts of terms: in {counts['reports_with_false_friends']:,} reports it takes "
+            "pericardial effusion, cystic fibrosis and the like for findings of the lung; labels=terms does not"
+        )
 
 
 def terms_of(report: Report, mesh: str, release: Release) -> tuple[str, ...]:
@@ -126,21 +161,6 @@ def terms_of(report: Report, mesh: str, release: Release) -> tuple[str, ...]:
             f"{ARCHIVES[0]} (https://openi.nlm.nih.gov/faq)"
         )
     return report.automatic
-
-
-def image_row(
-    report: Report, image_id: str, files: dict[str, str], headers: dict[str, Header]
-) -> dict[str, str | int | None]:
-    """Return the columns of an image other than its findings."""
-    key = image_key(image_id) or image_id
-    header = headers.get(key, NO_HEADER)
-    return {
-        "image_id": image_id,
-        "path": files.get(key, f"{image_id}.png"),
-        "patient_id": f"openi:{report.uid.removeprefix('CXR')}",
-        "study_id": report.uid,
-        **header._asdict(),
-    }
 
 
 def read_headers(release: Release, files: dict[str, str], projections: pl.DataFrame | None) -> dict[str, Header]:

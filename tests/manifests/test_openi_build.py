@@ -15,7 +15,9 @@ from manifests.label_spaces import NVUM_CXP, NVUM_NIH
 from manifests.selection import select
 from manifests.table import ManifestTable
 from tests.manifests.tiny_openi import (
+    HEADER,
     IMAGES,
+    archive,
     build,
     built,
     touch,
@@ -23,6 +25,7 @@ from tests.manifests.tiny_openi import (
     write_header_table,
     write_kaggle,
     write_projections,
+    xml,
 )  # fmt: skip
 
 OPEN_I = tuple(f"{name}.png" for name in IMAGES)
@@ -160,6 +163,17 @@ def test_views_ages_and_sizes_by_the_table_of_headers(root: Path) -> None:
     assert column(table, "width") == [2320, 2320, 2500, 2500, 2500, None, 2500]
     assert column(table, "height") == [2828, 2828, 2048, 2048, 2048, None, 2048]
     assert table.metadata["counts"]["images_without_view"] == 2
+
+
+def test_headers_that_begin_late_are_read(tmp_path: Path) -> None:
+    names = [f"CXR{uid}_IM-0001-1001" for uid in range(1, 302)]
+    reports = {f"{uid}.xml": xml(uid, [name]) for uid, name in enumerate(names, start=1)}
+    root = write_archive(tmp_path / "release", archive(reports))
+    line = f"{names[-1]},2828,2320,PA,,19550820,20110328,,\n"
+    (root / "nlmcxr_dicom_metadata.csv").write_text(HEADER + line)
+    table = built(root)
+    assert table.column("view").null_count == table.column("age_years").null_count == 300
+    assert table.column("age_years")[300].as_py() == 55
 
 
 def test_the_projections_give_views_and_the_table_the_rest(root: Path) -> None:
