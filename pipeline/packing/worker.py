@@ -5,7 +5,6 @@ of images (int) while it works and with a `PackedShard` or a `Failure` at the en
 so that no process survives a parent that was killed.
 """
 
-import signal
 import sys
 import time
 import traceback
@@ -75,7 +74,6 @@ def serve(connection: "Connection[object, object]") -> None:
 
 def main() -> None:
     """Serve the parent on the other end of the descriptor."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent as well; it ends its workers itself
     try:
         serve(Connection(int(sys.argv[1])))
     except (EOFError, ConnectionError):

@@ -32,6 +32,9 @@ class Worker:
     def __init__(self) -> None:
         self.connection, theirs = Pipe()
         module_path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109 - an entry is a str
+        # Ctrl-C reaches the whole process group, but the parent ends its workers itself. A process inherits what is
+        # blocked, so not even one that is still importing prints a traceback.
+        blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "pipeline.packing.worker", str(theirs.fileno())],
@@ -41,6 +44,7 @@ class Worker:
                 env=os.environ | ONE_THREAD | {"PYTHONPATH": module_path},
             )
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
             theirs.close()
 
     def death(self) -> str:

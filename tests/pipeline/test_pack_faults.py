@@ -21,6 +21,7 @@ from pipeline.packing import raw
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import PackSummary, pack_manifest
 from pipeline.packing.partial import PartialPack
+from pipeline.packing.workers import Worker
 from tests.factories import image_names, make_manifest, make_release
 
 NUM_IMAGES = 5
@@ -189,3 +190,11 @@ def test_killed_while_writing(release: Path, undisturbed: dict[str, bytes], tmp_
     assert not (tmp_path / "killed" / "pack").exists()
     num_finished = check_left_over(tmp_path / "killed", undisturbed)
     resume_and_compare(tmp_path / "killed", release, num_finished, undisturbed)
+
+
+def test_ctrl_c_does_not_reach_a_process_that_is_still_starting() -> None:
+    worker = Worker()
+    worker.process.send_signal(signal.SIGINT)
+    worker.connection.close()
+    assert worker.process.wait() == 0
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
