@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Callable
 
-import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -42,9 +41,12 @@ def run_command_line(app: Callable[[], object]) -> None:
     except UserError as error:
         err.print(f"error: {error}", style="red", markup=False)
         sys.exit(USER_ERROR_EXIT_CODE)
-    except (KeyboardInterrupt, typer.Abort):
-        err.print("interrupted", style="red")
-        sys.exit(INTERRUPTED_EXIT_CODE)
+    except SystemExit as ending:
+        # Typer takes Ctrl-C for itself and leaves with this code without a word.
+        cause = getattr(ending.__context__, "__cause__", None)
+        if ending.code == INTERRUPTED_EXIT_CODE and isinstance(cause, KeyboardInterrupt):
+            err.print("interrupted", style="red")
+        raise
 
 
 def set_up_logging() -> None:
