@@ -79,7 +79,7 @@ def command(module: str, *arguments: str, home: Path, quiet: bool = False) -> No
         err.print(f"$ {line}", style="bold", markup=False)
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
-        env=os.environ | {"CXR_HOME": str(home)},
+        env=os.environ | ALLOCATOR | {"CXR_HOME": str(home)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if quiet else None,
         text=True,
@@ -88,6 +88,10 @@ def command(module: str, *arguments: str, home: Path, quiet: bool = False) -> No
     if done.returncode:
         raise CommandError(f"{line}: exit code {done.returncode}\n{done.stdout}")
 
+
+ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
+"""Makes glibc keep the memory that a training step frees and the next one needs: three epochs of NVUM took 0.4 s of
+system time instead of 2.4 s, beside 13 s of user time. Other C libraries ignore it."""
 
 COMMANDS = {"pipeline.cli": "cxr-prep", "trainer.cli": "cxr-train"}
 
