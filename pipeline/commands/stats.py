@@ -11,7 +11,7 @@ from manifests.schema import SPLITS
 if TYPE_CHECKING:
     from rich.table import Table
 
-WIDTH = 140
+WIDTH = 180
 """Characters that the widest table may need."""
 
 
