@@ -110,7 +110,7 @@ def _pneumothorax(canvas: Canvas) -> None:
 
 def _fibrosis(canvas: Canvas) -> None:
     """A net of lines at the bases and the periphery of both lungs."""
-    strength = canvas.rng.uniform(0.11, 0.19)
+    strength = canvas.rng.uniform(0.16, 0.27)
     for lung in canvas.lungs:
         basal = soft_step(canvas.y - canvas.rng.uniform(0.42, 0.55), 0.05)
         peripheral = np.clip(lung.u / 0.3, 0, 1)
@@ -121,26 +121,26 @@ def _fibrosis(canvas: Canvas) -> None:
 def _pleural_thickening(canvas: Canvas) -> None:
     """A bright rim along the inner side of the ribs, or a cap over the apex."""
     for lung in _lungs(canvas, both=0.3):
-        thickness = canvas.rng.uniform(0.020, 0.036)
+        thickness = canvas.rng.uniform(0.028, 0.046)
         if canvas.rng.random() < 0.35:
             extent = soft_step(canvas.anatomy.apex_y + 0.15 - canvas.y, 0.02)
             thickness *= 1.5
         else:
             middle = canvas.rng.uniform(0.42, 0.62)
-            extent = np.exp(-(((canvas.y - middle) / canvas.rng.uniform(0.12, 0.2)) ** 2))
+            extent = np.exp(-(((canvas.y - middle) / canvas.rng.uniform(0.16, 0.25)) ** 2))
         wavy = thickness * (1 + 0.3 * canvas.texture("patch"))
         rim = soft_step(wavy - (lung.lateral - lung.u), 0.004)
-        canvas.add(canvas.rng.uniform(0.45, 0.6) * lung.cavity * rim * extent)
+        canvas.add(canvas.rng.uniform(0.55, 0.7) * lung.cavity * rim * extent)
 
 
 def _hernia(canvas: Canvas) -> None:
     """The stomach behind the heart: a round shadow above the diaphragm with gas over a level of fluid."""
-    radius = canvas.rng.uniform(0.065, 0.09)
+    radius = canvas.rng.uniform(0.075, 0.1)
     centre = (canvas.rng.uniform(0.0, 0.06), canvas.anatomy.dome_y - 0.055)
     sac = ball(canvas.x, canvas.y, centre, (radius, radius * 0.9))
     inside = ball(canvas.x, canvas.y, centre, (0.8 * radius, 0.72 * radius))
     gas = inside * soft_step(centre[1] + 0.1 * radius - canvas.y, 0.005)
-    canvas.add(0.25 * sac - canvas.rng.uniform(0.6, 0.8) * gas)
+    canvas.add(0.3 * sac - canvas.rng.uniform(1.0, 1.3) * gas)
 
 
 PAINTERS: dict[str, Callable[[Canvas], None]] = {

@@ -71,6 +71,9 @@ class Panel:
     limits: tuple[float, float, float, float] | None = None
     """x from, x to, y from, y to; None: as the data ask, with some room."""
 
+    y_ticks: Sequence[float] = ()
+    """Where the y axis has its labels; empty: as matplotlib chooses."""
+
     unit_square: bool = False
     """Both axes run from 0 to 1 and are equally long (ROC and PR curves)."""
 
@@ -146,6 +149,8 @@ def _draw(axis: Any, panel: Panel) -> None:
         axis.set(xlim=panel.limits[:2], ylim=panel.limits[2:])
     else:
         axis.margins(x=0.04, y=0.14)
+    if panel.y_ticks:
+        axis.set_yticks(panel.y_ticks)
     if panel.x_label == EPOCH_LABEL:
         axis.xaxis.get_major_locator().set_params(integer=True)
     if panel.note:

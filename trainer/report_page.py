@@ -43,7 +43,7 @@ tr:last-child td { border-bottom: 0; }
 .number { text-align: right; white-space: nowrap; }
 tr.mean td { font-weight: 600; border-top: 1px solid var(--muted); }
 tr.aside td { color: var(--muted); }
-td.scale { width: 30%; min-width: 8rem; padding: 0 .7rem; }
+td.scale { width: 30%; min-width: 8rem; padding: 0 .7rem; vertical-align: middle; }
 td.scale div { position: relative; height: 1px; background: var(--rule); }
 td.scale i { position: absolute; left: 0; top: -1px; height: 3px; background: var(--first); border-radius: 2px; }
 tr.noise td.scale i { background: var(--muted); opacity: .5; }

@@ -66,7 +66,9 @@ def _validation_by_finding(epochs: list[dict[str, Any]], x: list[int]) -> str:
             low = min(0.45, *there)
             limits = (min(x) - 0.5, max(x) + 0.5, low, 1.0)
             chance = Line(x=limits[:2], y=(0.5, 0.5), role="rule", dashed=True, width=1)
-            panels.append(Panel(title=name.replace("_", " "), lines=[chance, line], limits=limits))
+            panels.append(
+                Panel(title=name.replace("_", " "), lines=[chance, line], limits=limits, y_ticks=(0.5, 0.75, 1))
+            )
     if not panels:
         return ""
     figure = grid_svg(panels, columns=7, width_in=1.4, height_in=1.2, label="Validation AUROC of each finding")
