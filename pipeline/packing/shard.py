@@ -72,6 +72,20 @@ class PackedShard:
         return cls(**fields | {"rejected": tuple(RejectedImage(**image) for image in fields["rejected"])})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a shard could not be packed, as a process tells its parent.
+
+    Not in the module that such a process runs, whose classes would be pickled as those of `__main__`.
+    """
+
+    error: OSError | None
+    """What the operating system said when the shard was written; None where the fault is ours."""
+
+    trace: str
+    """The traceback, for faults that are ours."""
+
+
 class HashingSink:
     """Counts and hashes what passes on its way into a file."""
 

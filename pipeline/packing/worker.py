@@ -8,23 +8,11 @@ so that no process survives a parent that was killed.
 import sys
 import time
 import traceback
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from pipeline.packing.shard import ShardTask, pack_shard
+from pipeline.packing.shard import Failure, ShardTask, pack_shard
 
 REPORT_EVERY_S = 0.1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """Why a shard could not be packed."""
-
-    error: OSError | None
-    """What the operating system said when the shard was written; None where the fault is ours."""
-
-    trace: str
-    """The traceback, for faults that are ours."""
 
 
 class ImageCount:

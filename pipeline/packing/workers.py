@@ -15,8 +15,7 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 
 from pipeline.errors import PackError
-from pipeline.packing.shard import PackedShard, ShardTask, pack_shard
-from pipeline.packing.worker import Failure
+from pipeline.packing.shard import Failure, PackedShard, ShardTask, pack_shard
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """Packing multiplies no matrices: numpy's thread pools would only cost start-up time and memory."""

@@ -21,7 +21,8 @@ from pipeline.packing import raw
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import PackSummary, pack_manifest
 from pipeline.packing.partial import PartialPack
-from pipeline.packing.workers import Worker
+from pipeline.packing.shard import ShardTask
+from pipeline.packing.workers import Worker, pack_shards
 from tests.factories import image_names, make_manifest, make_release
 
 NUM_IMAGES = 5
@@ -198,3 +199,20 @@ def test_ctrl_c_does_not_reach_a_process_that_is_still_starting() -> None:
     worker.connection.close()
     assert worker.process.wait() == 0
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_what_a_process_cannot_write_is_known_to_its_parent(tmp_path: Path) -> None:
+    tasks = [
+        ShardTask(
+            file=tmp_path / "gone" / f"shard-{number}.npy",
+            sidecar=tmp_path / f"shard-{number}.json",
+            format="raw",
+            size_px=SIZE_PX,
+            first_index=number,
+            files=(tmp_path / "missing.png",),
+        )
+        for number in range(2)
+    ]
+    with pytest.raises(FileNotFoundError) as error:
+        list(pack_shards(tasks, 2, lambda count: None))
+    assert "gone" in error.value.filename
