@@ -50,20 +50,14 @@ class EventLog:
         try:
             num_written = self._file.write(line)
         except OSError as error:
-            raise self._unwritable(str(error)) from error
+            raise _unwritable(self.path, str(error)) from error
         if num_written != len(line):
-            raise self._unwritable("no space for a whole line")
+            raise _unwritable(self.path, "no space for a whole line")
 
     def sync(self) -> int:
         """Flush the file to the disk; return its length in bytes: where a resumed run cuts it."""
         os.fsync(self._file.fileno())
         return self._file.tell()
-
-    def _unwritable(self, why: str) -> ConfigError:
-        return ConfigError(
-            f"{self.path}: the history cannot be written ({why}); make room, then "
-            f"`cxr-train --resume --out {self.path.parent}`"
-        )
 
     def close(self) -> None:
         """Close the file."""
@@ -84,24 +78,27 @@ def cut_back(path: Path, lost: Path, *, num_bytes: int) -> int:
     The tail is on the disk in `lost` before it leaves `path`, so that a crash between the two repeats it at worst.
 
     Raises:
-        ConfigError: `path` is missing or shorter than that; it was deleted or changed since.
+        ConfigError: `path` is missing or shorter than that (it was deleted or changed since), or cannot be written.
     """
     found = path.stat().st_size if path.is_file() else 0
     if found < num_bytes:
         raise ConfigError(
             f"{path}: a part of the history is gone: {found:,} bytes, expected {num_bytes:,} or more; restore the file"
         )
-    path.touch()
-    with path.open("r+b") as file:
-        file.seek(num_bytes)
-        tail = file.read()
-        if tail:
-            with lost.open("ab") as kept:
-                kept.write(tail if tail.endswith(b"\n") else tail + b"\n")
-                kept.flush()
-                os.fsync(kept.fileno())
-        file.truncate(num_bytes)
-        os.fsync(file.fileno())
+    try:
+        path.touch()
+        with path.open("r+b") as file:
+            file.seek(num_bytes)
+            tail = file.read()
+            if tail:
+                with lost.open("ab") as kept:
+                    kept.write(tail if tail.endswith(b"\n") else tail + b"\n")
+                    kept.flush()
+                    os.fsync(kept.fileno())
+            file.truncate(num_bytes)
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _unwritable(path, str(error)) from error
     return len(tail)
 
 
@@ -120,6 +117,12 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
         if not isinstance(event, dict) or "event" not in event:
             raise ConfigError(f"{path}: line {number} is not an event; restore the file")
         yield event
+
+
+def _unwritable(path: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"{path}: the history cannot be written ({why}); make room, then `cxr-train --resume --out {path.parent}`"
+    )
 
 
 def _finite(value: Any) -> Any:

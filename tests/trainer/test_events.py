@@ -58,6 +58,14 @@ def test_a_last_line_cut_short_is_left_out(tmp_path: Path) -> None:
     assert list(read_events(path)) == [{"event": "start"}]
 
 
+def test_a_full_disk_while_cutting_back_leaves_the_history(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"event": "start"}\n{"event": "train"}\n')
+    with pytest.raises(ConfigError, match=r"events\.jsonl: the history cannot be written .*make room"):
+        cut_back(path, Path("/dev/full"), num_bytes=19)
+    assert [event["event"] for event in read_events(path)] == ["start", "train"]
+
+
 @given(num_kept=st.integers(0, 6), num_lost=st.integers(0, 6), torn=st.booleans())
 def test_cutting_back_keeps_every_line_in_one_of_the_two_files(
     tmp_path_factory: pytest.TempPathFactory, num_kept: int, num_lost: int, torn: bool
