@@ -1,5 +1,6 @@
 """`cxr-prep pack`: from a manifest and its release to a pack."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,7 +78,7 @@ def pack(
                 markup=False,
             )
         raise
-    show(summary, train_command="cxr-train" if out_folder is None else f"cxr-train --pack {folder}")
+    show(summary, train_command="cxr-train" if out_folder is None else f"cxr-train --pack {shlex.quote(str(folder))}")
 
 
 def choose_roots(datasets: Sequence[str], *, given: Sequence[str], remembered: Mapping[str, str]) -> dict[str, Path]:

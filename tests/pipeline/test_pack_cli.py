@@ -48,7 +48,7 @@ def test_short_way_needs_no_option(release: Path) -> None:
 def test_other_folder_is_named_in_the_next_command(release: Path, tmp_path: Path) -> None:
     out = tmp_path / "[mine]"  # no markup
     printed = run("pack", "--out", out, "--size", "16", "--split", "train", "--workers", "1")
-    assert f"next      cxr-train --pack {out}\n" in printed
+    assert f"next      cxr-train --pack '{out}'\n" in printed
     assert f"images    {NUM_IMAGES // 2} of {NUM_IMAGES // 2} packed" in printed
 
 

@@ -1,6 +1,7 @@
 """`cxr-train` as a person types it: defaults, messages, exit codes, signals."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,7 @@ PATIENCE_S = 120.0
 @pytest.fixture
 def workspace(tiny_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A workspace with one pack, current."""
-    home = tmp_path / "home"
+    home = tmp_path / "my home"  # a command that is printed must be one that can be pasted
     shutil.copytree(tiny_pack, home / "packs" / "nih-32-raw")
     monkeypatch.setenv("CXR_HOME", str(home))
     return home
@@ -45,7 +46,7 @@ def test_the_short_way_makes_numbered_runs_of_the_only_pack(workspace: Path) -> 
         assert (result.exit_code, run.is_dir()) == (0, True)
         assert f"report: {run / 'report.html'}" in result.stdout
         assert (run / "report.html").is_file()
-        assert f"next: cxr-train evaluate --run {run}" in result.stdout
+        assert f"next: cxr-train evaluate --run {shlex.quote(str(run))}\n" in result.stdout
     assert cxr_train(*SHORT, "--epochs", "1", "--loss", "bce").exit_code == 0
     assert cxr_train(*SHORT, "--epochs", "1", "--loss", "bce", "--set", "ema.enabled=on").exit_code == 0
     names = sorted(path.name for path in (workspace / "runs").iterdir())
@@ -121,7 +122,7 @@ def test_sigterm_writes_a_checkpoint_and_names_the_way_on(workspace: Path) -> No
     process.terminate()
     stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 128 + signal.SIGTERM, stderr
-    assert f"cxr-train --resume --out {run}" in stdout
+    assert f"cxr-train --resume --out {shlex.quote(str(run))}" in stdout
     assert "epoch 1/100000: loss" in stderr, "no terminal: a plain line an epoch"
     *_, last = read_events(run / "events.jsonl")
     assert last["event"] == "stop"
@@ -139,7 +140,7 @@ def test_resume_finds_the_unfinished_run(workspace: Path, monkeypatch: pytest.Mo
     result = cxr_train("--resume")
     run = workspace / "runs" / "nih-32-raw-nvum-small-001"
     assert result.exit_code == 0
-    assert f"next: cxr-train evaluate --run {run}" in result.stdout
+    assert f"next: cxr-train evaluate --run {shlex.quote(str(run))}\n" in result.stdout
     assert own_events(run)[-1]["event"] == "end"
     with pytest.raises(ConfigError, match="no unfinished run"):
         cxr_train("--resume")

@@ -1,5 +1,6 @@
 """`cxr-train` itself: train a model on a pack."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -88,11 +89,12 @@ def train(
     }
     asked = given(recipe=recipe, assignments=assignments or (), options=options)
     outcome = (launch.resume if resume else launch.train)(asked, out=out)
+    run = shlex.quote(str(outcome.run))
     if outcome.finished:
         report = write_report(outcome.run)
-        console.print(f"report: {report}\nnext: cxr-train evaluate --run {outcome.run}", markup=False)
+        console.print(f"report: {report}\nnext: cxr-train evaluate --run {run}", markup=False)
     else:
-        console.print(f"stopped; go on with: cxr-train --resume --out {outcome.run}", markup=False)
+        console.print(f"stopped; go on with: cxr-train --resume --out {run}", markup=False)
     raise typer.Exit(outcome.exit_code)
 
 
