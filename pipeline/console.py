@@ -3,6 +3,7 @@
 The console is a view: whatever matters is also in a file or in the exit code.
 """
 
+import io
 import logging
 import sys
 from collections.abc import Callable
@@ -36,6 +37,9 @@ def run_command_line(app: Callable[[], object]) -> None:
     Anything else is a fault of ours and keeps its traceback.
     """
     set_up_logging()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path may hold what the locale cannot write
     try:
         app()
     except UserError as error:

@@ -1,10 +1,12 @@
 """How a command line ends: one line, and an exit code that says why."""
 
+import io
+
 import pytest
 import typer
 
 from manifests.errors import ConfigError
-from pipeline.console import run_command_line
+from pipeline.console import out, run_command_line
 
 
 def ending(
@@ -41,3 +43,10 @@ def test_an_ending_is_one_line_and_an_exit_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert ending(error, capsys, monkeypatch) == (code, line)
+
+
+def test_what_the_locale_cannot_write_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    run_command_line(lambda: out.print("pack of \u80ba", markup=False))
+    assert written.getvalue() == b"pack of \\u80ba\n"
