@@ -92,6 +92,15 @@ def step_size(remaining: int, *, batch_size: int, world_size: int = 1) -> int:
     return remaining if batch_size == 1 else (remaining + 1) // 2
 
 
+def step_sizes(n: int, *, batch_size: int, world_size: int = 1) -> Iterator[int]:
+    """Yield how many of n samples each step of an epoch takes over all ranks."""
+    _check(n, batch_size, 0, world_size, 0)
+    while n:
+        size = step_size(n, batch_size=batch_size, world_size=world_size)
+        yield size
+        n -= size
+
+
 class Permutation:
     """Pseudo-random permutation of 0..n-1 that is computed where it is asked for.
 

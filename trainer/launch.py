@@ -13,6 +13,7 @@ from manifests.errors import ConfigError
 from manifests.selection import Selection
 from manifests.workspace import Workspace
 from pipeline.loaders import Loader, open_loader
+from pipeline.order import step_sizes
 from pipeline.pack import Pack
 from trainer.checkpoint import Identities
 from trainer.config import TrainConfig
@@ -20,6 +21,7 @@ from trainer.data import TrainingData, find_pack, open_training_data
 from trainer.display import Display
 from trainer.events import EventLog
 from trainer.loop import TrainingLoop
+from trainer.models.registry import refuse_small_images_alone
 from trainer.resume import cut_history, newest_readable, refuse_other_results
 from trainer.rng import seed_generators
 from trainer.run_folder import RunFolder, next_run_name, only_unfinished
@@ -128,7 +130,13 @@ def _settled(config: TrainConfig) -> tuple[TrainConfig, TrainingData]:
     """Return the configuration without open choices, and its data."""
     folder = find_pack(config.data, backend=config.loader.backend, workspace=Workspace.current())
     data = open_training_data(folder, space_name=config.data.label_space, prior_form=config.loss.prior_form)
-    return settle(config, data.pack), data
+    config = settle(config, data.pack)
+    refuse_small_images_alone(
+        config.model.name,
+        input_size_px=config.model.input_size_px,
+        step_sizes=step_sizes(data.train.num_selected, batch_size=config.loader.batch_size),
+    )
+    return config, data
 
 
 def _opened(stack: ExitStack, config: TrainConfig, data: TrainingData, *, load_weights: bool) -> _Parts:

@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.errors import ConfigError
-from pipeline.order import OrderStep, Permutation, epoch_order, evaluation_order, num_steps, step_size, uniform
+from pipeline.order import (
+    OrderStep,
+    Permutation,
+    epoch_order,
+    evaluation_order,
+    num_steps,
+    step_size,
+    step_sizes,
+    uniform,
+)
 
 SIZES = st.integers(1, 3000)
 WORLDS = st.integers(1, 9)
@@ -52,6 +61,12 @@ def test_equal_steps_on_every_rank_and_counted_in_advance(
     for together in zip(*steps, strict=True):
         assert len({(step.consumed, step.num_global) for step in together}) == 1
         assert sum(step.positions_B.size for step in together) == together[0].num_global
+
+
+@given(n=SIZES, world_size=WORLDS, batch_size=BATCHES)
+def test_sizes_of_steps_are_known_without_the_order(n: int, world_size: int, batch_size: int) -> None:
+    sizes = list(step_sizes(n, batch_size=batch_size, world_size=world_size))
+    assert sizes == [step.num_global for step in ranks(n, world_size, batch_size)[0]]
 
 
 @given(n=SIZES, world_size=WORLDS, batch_size=BATCHES, other_batch=BATCHES)

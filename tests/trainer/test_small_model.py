@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from manifests.errors import ConfigError
-from trainer.models.registry import MODELS, build_model
+from trainer.models.registry import MODELS, build_model, refuse_small_images_alone
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -27,6 +27,23 @@ def test_unknown_model_names_the_nearest() -> None:
 def test_images_that_are_too_small_are_refused() -> None:
     with pytest.raises(ConfigError, match="16 px"):
         build_model("small", 5, input_size_px=16)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_single_image_trains_from_the_size_that_is_said_and_no_smaller(name: str) -> None:
+    spec = MODELS[name]
+    for size_px in {spec.min_size_px, spec.min_size_alone_px - 1, spec.min_size_alone_px} - {spec.min_size_px - 1}:
+        images = torch.randn(1, 1, size_px, size_px)
+        model = build_model(name, 5, input_size_px=size_px)
+        refuse_small_images_alone(name, input_size_px=size_px, step_sizes=[2, 3])
+        if size_px >= spec.min_size_alone_px:
+            refuse_small_images_alone(name, input_size_px=size_px, step_sizes=[2, 1])
+            model(images)
+            continue
+        with pytest.raises(ConfigError, match=f"a single image, of {size_px} px"):
+            refuse_small_images_alone(name, input_size_px=size_px, step_sizes=[2, 1])
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            model(images)
 
 
 def test_small_model_is_small() -> None:

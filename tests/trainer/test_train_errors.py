@@ -42,6 +42,7 @@ from trainer.step import TrainStep
         ({"model": {"name": "smal"}}, ConfigError, "did you mean small?"),
         ({"model": {"input_size_px": 64}}, ConfigError, "model.input_size_px=64: the images of"),
         ({"model": {"input_size_px": 16}}, ConfigError, "images of 16 px"),
+        ({"model": {"name": "densenet121"}, "loader": {"batch_size": 1}}, ConfigError, "a step has a single image"),
         ({"model": {"pretrained": "imagenet"}}, ConfigError, "there are no ImageNet weights of the model small"),
         ({"model": {"pretrained": "nowhere.pth"}}, ConfigError, "nowhere.pth"),
         ({"loader": {"backend": "rwa"}}, ConfigError, "did you mean"),

@@ -1,6 +1,6 @@
 """Models by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -22,15 +22,43 @@ class ModelSpec:
     min_size_px: int
     """Smallest side of an image."""
 
+    min_size_alone_px: int
+    """Smallest side of an image that is a training step by itself: batch statistics need two values a channel, also
+    where the features are smallest."""
+
     description: str
     """One line for people."""
 
 
 MODELS: dict[str, ModelSpec] = {
-    "densenet121": ModelSpec(make=DenseNet121, min_size_px=32, description="DenseNet-121, one channel, 7 M parameters"),
-    "small": ModelSpec(make=SmallNet, min_size_px=32, description="residual network for CPUs, 0.3 M parameters"),
+    "densenet121": ModelSpec(
+        make=DenseNet121,
+        min_size_px=32,
+        min_size_alone_px=61,
+        description="DenseNet-121, one channel, 7 M parameters",
+    ),
+    "small": ModelSpec(
+        make=SmallNet,
+        min_size_px=32,
+        min_size_alone_px=32,
+        description="residual network for CPUs, 0.3 M parameters",
+    ),
 }
 """Name -> model. A later family of names (`timm:NAME`) gets its own branch in `build_model`."""
+
+
+def refuse_small_images_alone(name: str, *, input_size_px: int, step_sizes: Iterable[int]) -> None:
+    """Refuse steps of a single image that is too small to have batch statistics.
+
+    Raises:
+        ConfigError: there is such a step.
+    """
+    smallest_px = MODELS[name].min_size_alone_px if name in MODELS else 0
+    if input_size_px < smallest_px and 1 in step_sizes:
+        raise ConfigError(
+            f"model.name={name}: a step has a single image, of {input_size_px} px, and batch statistics need more; "
+            f"use --set loader.batch_size=3 or more and at least two images, or images of {smallest_px} px"
+        )
 
 
 def build_model(name: str, num_outputs: int, *, input_size_px: int) -> nn.Module:
