@@ -107,11 +107,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such checkpoint")
+    if not zipfile.is_zipfile(path):
+        raise ConfigError(f"{path}: not a readable checkpoint (not a file that torch.save writes)")
     try:
-        if not zipfile.is_zipfile(path):
-            raise pickle.UnpicklingError("not a file that torch.save writes")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except pickle.UnpicklingError as error:  # torch's own words advise to run whatever code is in the file
+        raise ConfigError(
+            f"{path}: not a readable checkpoint (damaged, or not tensors and plain values only)"
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise ConfigError(f"{path}: not a readable checkpoint ({_first_line(error)})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ConfigError(f"{path}: not a checkpoint of cxr-train; expected one from a run's checkpoints/ folder")

@@ -75,6 +75,7 @@ def test_a_foreign_file_is_refused_in_one_line(
     assert message in str(error.value)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+    assert "weights_only" not in str(error.value), "torch's advice to run the file's code is not passed on"
     assert not (tmp_path / "evil").exists()
 
 

@@ -163,8 +163,18 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save(one_channel(), tmp_path / "module.pth")  # a pickled object, not a state dict
-    with pytest.raises(ConfigError, match=r"not weights that torch\.save wrote"):
+    with pytest.raises(ConfigError, match=r"not weights that torch\.save wrote$"):  # and no advice to run it
         load_pretrained(one_channel(), "densenet121", str(tmp_path / "module.pth"))
+
+
+def test_an_old_file_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cut.pth"
+    torch.save({"a": torch.zeros(3), "b": torch.ones(2)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(ConfigError, match=r"not weights that torch\.save wrote"):
+            load_pretrained(one_channel(), "densenet121", str(path))
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

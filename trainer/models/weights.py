@@ -108,7 +108,11 @@ def _read(path: Path) -> Mapping[str, torch.Tensor]:
         raise ConfigError(f"model.pretrained={path}: no such file; expected {IMAGENET}, or the path of a state dict")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except UnpicklingError as error:  # torch's own words advise to run whatever code is in the file
+        raise ConfigError(f"model.pretrained={path}: not weights that torch.save wrote") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # torch.load meets a damaged file with struct.error, AssertionError, ...
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"model.pretrained={path}: not weights that torch.save wrote ({first_line})") from error
     for key in ("model", "state_dict"):
