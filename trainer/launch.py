@@ -75,7 +75,7 @@ def train(given: Values, *, out: Path | None = None) -> Outcome:
     with ExitStack() as stack:
         config, data = _settled(build(TrainConfig, given, source="configuration"))
         parts = _opened(stack, config, data, load_weights=True)
-        run = RunFolder.create(out or _default_folder(config, data.pack), config)
+        run = RunFolder.create(out, config) if out is not None else _create_numbered(config, data.pack)
         stack.enter_context(run.lock())
         return _run(run, parts)
 
@@ -217,6 +217,17 @@ def _run(run: RunFolder, parts: _Parts, *, resumed_from: Path | None = None, war
 
 def _identities(config: TrainConfig, data: TrainingData) -> Identities:
     return data.identities(model=config.model.name, input_size_px=config.model.input_size_px)
+
+
+def _create_numbered(config: TrainConfig, pack: Pack) -> RunFolder:
+    """Return a new run under the next number; where another process took it meanwhile, under the one after."""
+    while True:
+        folder = _default_folder(config, pack)
+        try:
+            return RunFolder.create(folder, config)
+        except ConfigError:
+            if not folder.exists():
+                raise
 
 
 def _default_folder(config: TrainConfig, pack: Pack) -> Path:

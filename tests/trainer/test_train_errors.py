@@ -223,6 +223,17 @@ def test_a_moved_pack_of_the_same_identity_is_taken(stopped_run: Path, tmp_path:
     assert launch.resume({"data": {"pack": str(same.folder)}}, out=stopped_run).finished
 
 
+def test_a_number_that_another_process_took_meanwhile_is_passed_over(
+    tiny_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, free = tmp_path / "run-001", tmp_path / "run-002"
+    (taken / "checkpoints").mkdir(parents=True)
+    folders = iter([taken, free])
+    monkeypatch.setattr(launch, "_default_folder", lambda config, pack: next(folders))
+    assert launch.train(settings(tiny_pack, BCE, run={"epochs": 1})).run == free
+    assert [path.name for path in taken.iterdir()] == ["checkpoints"]
+
+
 def test_a_run_in_use_is_refused(stopped_run: Path) -> None:
     with (
         RunFolder(folder=stopped_run).lock(),
