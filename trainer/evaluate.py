@@ -91,9 +91,13 @@ def evaluate(config: EvaluateConfig, on_step: Callable[[int, int], None] | None 
     warnings += [f"{name}: a probability is not finite" for name in _not_finite(predictions)]
     labels = PACK_LABELS if config.labels is None else config.labels.stem
     checkpoint = config.checkpoint if config.checkpoint in ("best", "last") else model.checkpoint.stem
-    file = predictions_file(dataset=pack.dataset, split=config.split, labels=labels, checkpoint=checkpoint)
+    other_pack = None if _is_own(pack, model) else pack.folder.resolve().name
+    file = predictions_file(
+        dataset=pack.dataset, pack=other_pack, split=config.split, labels=labels, checkpoint=checkpoint
+    )
     entry = EvaluationEntry(
         dataset=pack.dataset,
+        pack=other_pack,
         split=config.split,
         labels=labels,
         checkpoint=checkpoint,
@@ -120,6 +124,12 @@ def _pack_folder(config: EvaluateConfig, model: TrainedModel) -> Path:
             f"{model.config.data.pack}: the pack that {config.run} was trained on is gone; name one with --pack"
         )
     return Path(model.config.data.pack)
+
+
+def _is_own(pack: Pack, model: TrainedModel) -> bool:
+    """Tell whether `pack` is the folder that the run was trained on."""
+    own = model.config.data.pack
+    return own is not None and pack.folder.resolve() == Path(own).resolve()
 
 
 def _pack_warnings(config: EvaluateConfig, model: TrainedModel, pack: Pack) -> list[str]:

@@ -1,4 +1,4 @@
-"""metrics.json of a run: one entry for each (dataset, split, labels, checkpoint) that was evaluated."""
+"""metrics.json of a run: one entry for each (pack, split, labels, checkpoint) that was evaluated."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -9,7 +9,7 @@ from manifests.atomic import write_bytes_atomically
 from trainer.metrics import SplitMetrics
 from trainer.report_record import METRICS_FILE, read_object
 
-KEY = ("dataset", "split", "labels", "checkpoint")
+KEY = ("dataset", "pack", "split", "labels", "checkpoint")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,9 @@ class EvaluationEntry:
 
     dataset: str
     """Dataset of the pack."""
+
+    pack: str | None
+    """Name of the pack's folder; None: the pack that the run was trained on."""
 
     split: str
     """Split that was evaluated."""

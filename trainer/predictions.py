@@ -83,9 +83,10 @@ def read_predictions(path: Path) -> Predictions:
         raise ConfigError(f"{path}: no table of predictions ({error}); `cxr-train evaluate` writes it anew") from error
 
 
-def predictions_file(*, dataset: str, split: str, labels: str, checkpoint: str) -> str:
-    """Return the name of the file: what is usual (the pack's labels, the best checkpoint) is not in it."""
+def predictions_file(*, dataset: str, pack: str | None, split: str, labels: str, checkpoint: str) -> str:
+    """Return the name of the file: what is usual (the run's pack, its labels, the best checkpoint) is not in it."""
     parts = ["predictions", dataset, split]
+    parts += [pack] if pack is not None else []
     parts += [labels] if labels != "pack" else []
     parts += [checkpoint] if checkpoint != "best" else []
     return "-".join(parts) + ".parquet"

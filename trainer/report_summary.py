@@ -7,8 +7,9 @@ from trainer.report_record import RunRecord
 
 def evaluation_title(entry: dict[str, Any]) -> str:
     """Return what was evaluated, for people: dataset, split, labels and checkpoint."""
+    pack = f" of {entry['pack']}" if entry.get("pack") else ""
     labels = "" if entry["labels"] == "pack" else f", labels: {entry['labels']}"
-    return f"{entry['dataset']} {entry['split']}{labels}, {entry['checkpoint']} checkpoint"
+    return f"{entry['dataset']} {entry['split']}{pack}{labels}, {entry['checkpoint']} checkpoint"
 
 
 def summary(record: RunRecord) -> str:

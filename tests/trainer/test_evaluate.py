@@ -196,6 +196,13 @@ def test_another_pack_of_the_same_dataset_is_measured_with_a_warning(run: Path, 
     entry = evaluate(EvaluateConfig(run=run, pack=other.folder))
     assert "may have been trained on patients" in entry.warnings[0]
     assert "may have been trained on patients" in write_report(run).read_text()
+    own = evaluate(EvaluateConfig(run=run))
+    assert own.predictions != entry.predictions
+    entries = json.loads((run / "metrics.json").read_text())["evaluations"]
+    assert [(e["pack"], e["num_images"]) for e in entries] == [
+        (other.folder.name, entry.num_images),
+        (None, own.num_images),
+    ]
 
 
 def test_labels_of_other_images_are_refused(run: Path, tmp_path: Path) -> None:
