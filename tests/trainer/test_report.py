@@ -96,8 +96,8 @@ def add_scores(run: Path, *, labels: str = "pack", num_images: int = 200) -> Eva
     file = f"predictions-nih-test-{labels}.parquet"
     predictions.write(run / file)
     entry = EvaluationEntry(
-        dataset="nih", pack=None, split="test", labels=labels, checkpoint="best", step=30, num_images=num_images, left_out={},
-        predictions=file, metrics=measure(predictions.probs_nC, targets_nC, mask_nC, FINDINGS),
+        dataset="nih", pack=None, split="test", labels=labels, checkpoint="best", step=30, num_images=num_images,
+        left_out={}, predictions=file, metrics=measure(predictions.probs_nC, targets_nC, mask_nC, FINDINGS),
     )  # fmt: skip
     add_evaluation(run, entry)
     return entry
