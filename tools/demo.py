@@ -77,6 +77,7 @@ def demo(
     write_sheet(out_dir / "films.png", release)
 
     _say("2. Manifests: of the release, and of the clean labels that only the evaluation sees")
+    err.print(f"$ export CXR_HOME={home}", style="bold", markup=False)
     clean = out_dir / "clean.parquet"
     command(
         "pipeline.cli", "build-manifest", "--dataset", "nih", "--root", str(release.clean), "--allow-missing-images",
@@ -117,7 +118,9 @@ def make_anew(folder: Path) -> None:
 
 
 def _runs(home: Path, clean: Path, *, size: Size, seed: int) -> list[DemoRun]:
-    shared = ("--recipe", str(RECIPE), "--epochs", str(size.num_epochs), "--set", f"run.seed={seed}")
+    # As one types it in the project's root, so that the commands shown can be typed there.
+    recipe = RECIPE.relative_to(Path.cwd()) if RECIPE.is_relative_to(Path.cwd()) else RECIPE
+    shared = ("--recipe", str(recipe), "--epochs", str(size.num_epochs), "--set", f"run.seed={seed}")
     return [
         DemoRun(
             method=method,
