@@ -1,7 +1,6 @@
 """`cxr-prep build-manifest` and `cxr-prep stats`, as a user meets them."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,8 @@ from manifests.label_spaces import LABEL_SPACES, label_space
 from manifests.stats import manifest_stats
 from manifests.table import read_manifest
 from manifests.workspace import Workspace
-from pipeline.cli import main
 from tests.manifests.tiny_release import LABELS, NAMES, row, write_labels, write_lists, write_release
+from tests.prep_command import run
 
 
 @pytest.fixture(autouse=True)
@@ -25,16 +24,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
     return write_release(tmp_path / "release")
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """Run `cxr-prep` in this process; return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["cxr-prep", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    code = end.value.code
-    assert isinstance(code, int)
-    return code
 
 
 def test_the_short_way(

@@ -1,6 +1,5 @@
 """A new dataset takes one module under a hundred lines; everything else is shared."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from manifests.errors import ConfigError
 from manifests.label_spaces import label_space
 from manifests.selection import select
 from manifests.table import read_manifest
-from pipeline.cli import main
 from tests.manifests import toy_dataset
+from tests.prep_command import run
 
 LABELS = """number,file,person,view,words
 1,a/1.png,p1,PA,wet lung+big heart
@@ -119,15 +118,6 @@ def test_a_finding_that_it_does_not_label_is_masked_whatever_the_label_space(rel
         selection = select(table, space, None)
         labelled = {"Edema", "Cardiomegaly", "No Finding"}
         assert selection.mask_NC.any(axis=0).tolist() == [finding in labelled for finding in space.findings]
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["cxr-prep", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    code = end.value.code
-    assert isinstance(code, int)
-    return code
 
 
 def test_the_command_line_knows_it(
