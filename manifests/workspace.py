@@ -57,9 +57,9 @@ class Workspace:
         """Return where a dataset's manifest lies by default."""
         return self.manifests / f"{dataset}.parquet"
 
-    def pack_path(self, dataset: str, size_px: int, pack_format: str) -> Path:
+    def pack_path(self, dataset: str, size: int | str, pack_format: str) -> Path:
         """Return where a pack lies by default."""
-        return self.packs / f"{dataset}-{size_px}-{pack_format}"
+        return self.packs / f"{dataset}-{size}-{pack_format}"
 
     def only_manifest(self) -> Path:
         """Return the only manifest of the workspace.

@@ -3,54 +3,38 @@
 ::
 
     <pack>/
-      pack.json          format, size, identity, shards with their checksums, rejected rows
+      pack.json          format, image spec, identity, shards with their checksums, rejected rows
       manifest.parquet   one row a sample; row number = sample_index
       rejected.parquet   sample_index, image_id, path, reason, detail of the images without pixels
-      shard-00000.npy    raw: uint8 [n, S, S], memory-mappable; rejected images are zeros
+      shard-00000.npy    raw: uint8 [n, H, W], memory-mappable; rejected images are zeros
 
 Nothing here decodes images: numpy's and pyarrow's machines can open a pack without Pillow, polars or torch.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, get_args
 
-from manifests.errors import ManifestError
+from manifests.errors import ConfigError, ManifestError
 from manifests.table import ManifestTable, read_manifest
 from manifests.workspace import Workspace
+from pipeline.encoding import Encoding, recorded_encoding
 from pipeline.errors import PackError
+from pipeline.image_spec import ImageSpec
+from pipeline.pack_files import Shard as Shard
+from pipeline.pack_files import SideFile as SideFile
 from pipeline.pack_format import PackFormat
 
-SCHEMA = "cxr-pack/1"
+SCHEMA = "cxr-pack/2"
 PACK_FILE = "pack.json"
 MANIFEST_FILE = "manifest.parquet"
 REJECTED_FILE = "rejected.parquet"
 PARTIAL_SUFFIX = ".partial"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shard:
-    """One file of pixels."""
-
-    file: str
-    """Name within the pack's folder."""
-
-    first_index: int
-    """sample_index of its first sample."""
-
-    num_samples: int
-    """Samples it holds, rejected ones included."""
-
-    num_bytes: int
-    """Size of the file."""
-
-    sha256: str
-    """Checksum of the file, hexadecimal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +47,11 @@ class Pack:
     format: PackFormat
     """How the pixels are stored."""
 
-    size_px: int
-    """Images are size_px x size_px."""
+    spec: ImageSpec
+    """What every image is."""
+
+    encoding: Encoding
+    """How the format stores images; of its fields pack.json records those that mean something there."""
 
     pixel_rule: str
     """Version of the meaning of a pixel (`pipeline.packing.pixels.PIXEL_RULE`)."""
@@ -90,6 +77,16 @@ class Pack:
     rejected_sha256: str
     """Checksum of rejected.parquet."""
 
+    @property
+    def height_px(self) -> int:
+        """Rows of every image."""
+        return self.spec.height_px
+
+    @property
+    def width_px(self) -> int:
+        """Columns of every image."""
+        return self.spec.width_px
+
     def manifest(self) -> ManifestTable:
         """Return the pack's manifest, read once; row number = sample_index.
 
@@ -106,6 +103,7 @@ class Pack:
         """Return the bytes of pack.json: the same for the same pack, with a checksum of its own."""
         document = {"schema": SCHEMA} | asdict(self)
         del document["folder"]
+        document["encoding"] = recorded_encoding(self.format, self.encoding)
         return _serialise(document | {"checksum": _checksum(document)})
 
     @cached_property
@@ -176,15 +174,22 @@ def identity_of_manifest(manifest: ManifestTable) -> str:
     return identity_of(table.column("dataset").to_pylist(), table.column("image_id").to_pylist())
 
 
+def files_of(shards: Iterable[Shard]) -> Iterator[Shard | SideFile]:
+    """Yield every shard, and after it its side files."""
+    for shard in shards:
+        yield shard
+        yield from shard.side_files
+
+
 def size_problems(pack: Pack) -> list[str]:
-    """Return a line for every shard that is missing or has another size than pack.json says."""
+    """Return a line for every shard or side file that is missing or has another size than pack.json says."""
     problems = []
-    for shard in pack.shards:
-        path = pack.shard_path(shard)
+    for part in files_of(pack.shards):
+        path = pack.folder / part.file
         if not path.is_file():
-            problems.append(f"{shard.file}: missing")
-        elif (found := path.stat().st_size) != shard.num_bytes:
-            problems.append(f"{shard.file}: {found:,} bytes, expected {shard.num_bytes:,}")
+            problems.append(f"{part.file}: missing")
+        elif (found := path.stat().st_size) != part.num_bytes:
+            problems.append(f"{part.file}: {found:,} bytes, expected {part.num_bytes:,}")
     return problems
 
 
@@ -213,20 +218,33 @@ def _from_document(path: Path, document: dict[str, Any]) -> Pack:
     """Return the Pack of a document whose checksum fits; what it says must still make sense."""
     try:
         fields = {key: value for key, value in document.items() if key != "schema"}
-        shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
-        pack = Pack(folder=path.parent, shards=shards, rejected=tuple(fields.pop("rejected")), **fields)
+        shards = tuple(_shard_of(shard) for shard in fields.pop("shards"))
+        pack = Pack(
+            folder=path.parent,
+            spec=ImageSpec(**fields.pop("spec")),
+            encoding=Encoding(**fields.pop("encoding")),
+            shards=shards,
+            rejected=tuple(fields.pop("rejected")),
+            **fields,
+        )
         first_indices = list(accumulate((shard.num_samples for shard in shards), initial=0))
         sound = (
             pack.format in get_args(PackFormat)
             and [shard.first_index for shard in shards] + [pack.num_samples] == first_indices
-            and all(Path(shard.file).name == shard.file for shard in shards)
+            and all(Path(part.file).name == part.file for part in files_of(shards))
             and sorted(set(pack.rejected) & set(range(pack.num_samples))) == list(pack.rejected)
         )
-    except (KeyError, TypeError) as error:
+    except (ConfigError, KeyError, TypeError) as error:
         raise PackError(f"{path}: broken ({error}); pack again") from error
     if not sound:
         raise PackError(f"{path}: broken (its shards or rejected rows do not fit its {pack.num_samples} samples)")
     return pack
+
+
+def _shard_of(fields: dict[str, Any]) -> Shard:
+    """Return the Shard of its part of pack.json."""
+    side_files = tuple(SideFile(**side_file) for side_file in fields["side_files"])
+    return Shard(**fields | {"side_files": side_files})
 
 
 def _why_no_pack(folder: Path) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 from manifests.findings import FINDINGS, NO_FINDING
 from manifests.label_spaces import NIH14
 from manifests.schema import METADATA_KEY, SCHEMA_VERSION
+from pipeline.image_spec import ImageSpec
 from pipeline.pack import Pack
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import pack_manifest
@@ -110,4 +111,5 @@ def make_pack(folder: Path, *, num_images: int = 24, size_px: int = 32, source_p
     """
     root = make_release(folder, num_images=num_images, size_px=source_px or size_px, seed=seed)
     manifest = make_manifest(folder, num_images=num_images)
-    return pack_manifest(manifest, root=root, out=folder / "pack", config=PackConfig(size_px=size_px)).pack
+    config = PackConfig(spec=ImageSpec.square(size_px))
+    return pack_manifest(manifest, root=root, out=folder / "pack", config=config).pack

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.encoding import Encoding
+from pipeline.image_spec import ImageSpec
 from pipeline.pack import Pack, Shard
 
 
@@ -21,7 +23,8 @@ def write_raw_pack(folder: Path, images_NHW: npt.NDArray[np.uint8], *, rows_per_
     return Pack(
         folder=folder,
         format="raw",
-        size_px=images_NHW.shape[1],
+        spec=ImageSpec(height_px=images_NHW.shape[1], width_px=images_NHW.shape[2]),
+        encoding=Encoding(),
         pixel_rule="test",
         dataset="test",
         identity="test",

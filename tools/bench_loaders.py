@@ -27,6 +27,8 @@ import numpy.typing as npt
 import torch
 
 from pipeline.augment import AugmentConfig, augment_params
+from pipeline.encoding import Encoding
+from pipeline.image_spec import ImageSpec
 from pipeline.loaders import Loader, LoaderConfig, open_loader
 from pipeline.loaders.raw import RawLoader
 from pipeline.pack import Pack, Shard
@@ -95,7 +97,7 @@ def measure_batch_size(pack: Pack, batch_size: int, options: argparse.Namespace)
             Contender(name="raw", run=whole_epoch(raw), peer="bare np.take"),
             Contender(name="synthetic", run=whole_epoch(synthetic), peer="bare np.take"),
             Contender(name="reference", run=some_steps(reference, REFERENCE_STEPS), peer="raw"),
-            *prepare_contenders(pack.size_px, options.out_size, batch_size),
+            *prepare_contenders(pack.height_px, options.out_size, batch_size),
             Contender(
                 name="raw + prepare nih",
                 run=prepared_steps(raw, max(1, PREPARE_IMAGES // batch_size), options.out_size),
@@ -221,7 +223,7 @@ def report(
             RESULTS / "loaders.csv",
             {
                 "contender": contender.name,
-                "size_px": pack.size_px,
+                "size_px": pack.height_px,
                 "out_size_px": options.out_size,
                 "batch_size": batch_size,
                 "num_threads": options.threads,
@@ -257,7 +259,8 @@ def write_pack(folder: Path, num_images: int, size_px: int) -> Pack:
     return Pack(
         folder=folder,
         format="raw",
-        size_px=size_px,
+        spec=ImageSpec.square(size_px),
+        encoding=Encoding(),
         pixel_rule="",
         dataset="noise",
         identity="",

@@ -35,6 +35,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from manifests.schema import METADATA_KEY, SCHEMA_VERSION
+from pipeline.image_spec import ImageSpec
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import pack_manifest
 from tools.benchmark import RESULTS, append_row, summarise
@@ -100,7 +101,7 @@ def bare_loops(root: Path, paths: Sequence[str]) -> None:
 
 def pack(manifest: Path, root: Path, out: Path, num_workers: int) -> None:
     """Make a pack and throw it away."""
-    config = PackConfig(size_px=SIZE_PX, num_workers=num_workers)
+    config = PackConfig(spec=ImageSpec.square(SIZE_PX), num_workers=num_workers)
     summary = pack_manifest(manifest, root=root, out=out, config=config)
     assert not summary.pack.rejected
     shutil.rmtree(out)

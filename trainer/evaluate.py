@@ -151,9 +151,10 @@ def _pack_warnings(config: EvaluateConfig, model: TrainedModel, pack: Pack) -> l
                 f"this pack and the run's both hold images of {' and '.join(shared)}, but not the same ones: if their "
                 "splits differ, the model may have been trained on patients that it is measured on"
             )
-    if pack.size_px < model.config.model.input_size_px:
+    input_size_px = model.config.model.input_size_px
+    if min(pack.height_px, pack.width_px) < input_size_px:
         warnings.append(
-            f"the images of the pack have {pack.size_px} px and are enlarged to {model.config.model.input_size_px} px, "
+            f"the images of the pack have {pack.spec.size} px and are enlarged to {input_size_px} px, "
             "which the model sees"
         )
     return warnings

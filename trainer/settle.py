@@ -19,11 +19,12 @@ def settle(config: TrainConfig, pack: Pack) -> TrainConfig:
         ConfigError: a device that is not there, a precision that it lacks, images larger than those of the pack.
     """
     device = resolve_device(config.run.device)
-    size_px = config.model.input_size_px or pack.size_px
-    if size_px > pack.size_px:
+    short_side_px = min(pack.height_px, pack.width_px)
+    size_px = config.model.input_size_px or short_side_px
+    if size_px > short_side_px:
         raise ConfigError(
-            f"model.input_size_px={size_px}: the images of {pack.folder} have {pack.size_px} px; "
-            f"run `cxr-prep pack --size {size_px}` and name that pack, or --set model.input_size_px={pack.size_px}"
+            f"model.input_size_px={size_px}: the images of {pack.folder} have {pack.spec.size} px; "
+            f"run `cxr-prep pack --size {size_px}` and name that pack, or --set model.input_size_px={short_side_px}"
         )
     return replace(
         config,

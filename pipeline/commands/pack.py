@@ -29,7 +29,9 @@ def pack(
     ] = None,
     split: Annotated[list[str] | None, typer.Option(help="Pack only this split; may be repeated.")] = None,
     pack_format: Annotated[PackFormat, typer.Option("--format", help="How pixels are stored.")] = "raw",
-    size: Annotated[int, typer.Option(help="Images become SIZE x SIZE px.")] = 256,
+    size: Annotated[
+        str, typer.Option(metavar="S|HxW", help="Size of the images: 256 is 256 x 256 px, 320x256 is height x width.")
+    ] = "256",
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Folder of the pack; by default packs/DATASET-SIZE-FORMAT.")
     ] = None,
@@ -44,13 +46,15 @@ def pack(
     from manifests.table import read_manifest
     from manifests.workspace import Workspace
     from pipeline.cores import usable_cores
+    from pipeline.image_spec import ImageSpec
     from pipeline.packing.config import PackConfig
     from pipeline.packing.packer import pack_manifest
     from pipeline.packing.partial import PartialPack
 
+    height_px, width_px = parse_size(size)
     config = PackConfig(
         format=pack_format,
-        size_px=size,
+        spec=ImageSpec(height_px=height_px, width_px=width_px),
         splits=tuple(split or ()),
         num_workers=usable_cores() if workers is None else workers,
         resume=resume,
@@ -59,7 +63,7 @@ def pack(
     manifest = manifest or workspace.only_manifest()
     table = read_manifest(manifest)
     roots = choose_roots(table.datasets, given=root or (), remembered=workspace.roots())
-    folder = out_folder or workspace.pack_path(table.dataset, size, pack_format)
+    folder = out_folder or workspace.pack_path(table.dataset, config.spec.size, pack_format)
     try:
         with progress_bar("images") as bar:
             task = bar.add_task("pack", total=None)
@@ -79,6 +83,20 @@ def pack(
             )
         raise
     show(summary, train_command="cxr-train" if out_folder is None else f"cxr-train --pack {shlex.quote(str(folder))}")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return height and width in px of `256` or `320x256` (height x width).
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    from manifests.errors import ConfigError
+
+    parts = text.split("x")
+    if len(parts) > 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise ConfigError(f"--size {text}: expected a number of px, or HEIGHTxWIDTH such as 320x256")
+    return int(parts[0]), int(parts[-1])
 
 
 def choose_roots(datasets: Sequence[str], *, given: Sequence[str], remembered: Mapping[str, str]) -> dict[str, Path]:
@@ -119,7 +137,7 @@ def show(summary: "PackSummary", train_command: str) -> None:
     lines = [
         f"images    {pack.num_samples - num_rejected:,} of {pack.num_samples:,} packed{resumed}",
         f"rejected  {num_rejected:,}{reasons}",
-        f"size      {pack.size_px} px, {summary.num_bytes / 2**20:,.1f} MiB in {len(pack.shards)} shards",
+        f"size      {pack.spec.size} px, {summary.num_bytes / 2**20:,.1f} MiB in {len(pack.shards)} shards",
         f"speed     {summary.images_per_s:,.0f} images/s, {summary.elapsed_s:,.1f} s",
         f"pack      {pack.folder}",
         f"next      {train_command}",

@@ -20,7 +20,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder of the pack.", me
         pack = verify_pack(folder, lambda done, total: bar.update(task, completed=mib(done), total=mib(total)))
     out.print(
         f"{folder}: OK: {pack.num_samples:,} samples, {len(pack.rejected):,} rejected, {len(pack.shards)} shards, "
-        f"{pack.size_px} px, {pack.format}, identity {pack.identity[:12]}",
+        f"{pack.spec.size} px, {pack.format}, identity {pack.identity[:12]}",
         markup=False,
     )
 

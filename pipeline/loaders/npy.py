@@ -12,10 +12,10 @@ def data_offset(pack: Pack, shard: Shard) -> int:
     """Return where the pixels of a raw shard begin, in bytes from the start of its .npy file.
 
     Raises:
-        PackError: the file is missing or cut short, or it does not hold uint8 [num_samples, S, S] in C order.
+        PackError: the file is missing or cut short, or it does not hold uint8 [num_samples, H, W] in C order.
     """
     path = pack.shard_path(shard)
-    expected = (shard.num_samples, pack.size_px, pack.size_px)
+    expected = (shard.num_samples, pack.height_px, pack.width_px)
     try:
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
@@ -35,7 +35,7 @@ def data_offset(pack: Pack, shard: Shard) -> int:
 
 def pixel_bytes(pack: Pack, shard: Shard) -> int:
     """Return how many bytes of pixels a raw shard holds."""
-    return shard.num_samples * pack.size_px * pack.size_px
+    return shard.num_samples * pack.spec.num_pixels
 
 
 def cut_short(path: Path, pack: Pack, shard: Shard, num_bytes: int) -> PackError:

@@ -36,7 +36,7 @@ class RawLoader(DrivenLoader):
         """
         super().__init__(feed)
         config = feed.config
-        group_images = min(_GROUP_IMAGES, _GROUP_BYTES // feed.pack.size_px**2)
+        group_images = min(_GROUP_IMAGES, _GROUP_BYTES // feed.pack.spec.num_pixels)
         self.steps_per_group = max(1, group_images // config.batch_size)
         """Batches that share a gather and a buffer."""
         # One more than threads, so that none waits for the consumer to take a result.
@@ -88,9 +88,8 @@ class RawLoader(DrivenLoader):
         return [LoadedStep(batch, step.consumed, step.num_global) for batch, step in zip(batches, steps, strict=True)]
 
     def _new_buffer(self) -> Pixels:
-        size_px = self.feed.pack.size_px
         most = self.steps_per_group * self.feed.config.batch_size + 1  # a batch_size of 1 may end with a step of two
-        shape = (min(most, len(self.feed.sample_index_n)), 1, size_px, size_px)
+        shape = (min(most, len(self.feed.sample_index_n)), 1, self.feed.pack.height_px, self.feed.pack.width_px)
         if self._device_stream is None:
             return np.empty(shape, np.uint8)
         return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()

@@ -24,7 +24,7 @@ class ReferenceLoader(DrivenLoader):
         pack, device = self.feed.pack, self.feed.device
         for step in steps:
             index_B = self.indices_of(step)
-            images_B1HW = np.zeros((len(index_B), 1, pack.size_px, pack.size_px), np.uint8)
+            images_B1HW = np.zeros((len(index_B), 1, pack.height_px, pack.width_px), np.uint8)
             for row, sample_index in enumerate(index_B.tolist()):
                 images_B1HW[row, 0] = read_sample(pack, sample_index)
             batch = Batch(torch.from_numpy(images_B1HW).to(device), torch.from_numpy(index_B).to(device))
@@ -32,7 +32,7 @@ class ReferenceLoader(DrivenLoader):
 
 
 def read_sample(pack: Pack, sample_index: int) -> Image:
-    """Return the pixels of one sample: uint8 [S, S].
+    """Return the pixels of one sample: uint8 [H, W].
 
     Raises:
         PackError: no shard holds it, or its shard cannot be read.
@@ -45,14 +45,14 @@ def read_sample(pack: Pack, sample_index: int) -> Image:
 
 def _read_raw(pack: Pack, shard: Shard, row: int) -> Image:
     path = pack.shard_path(shard)
-    num_bytes = pack.size_px * pack.size_px
+    num_bytes = pack.spec.num_pixels
     offset = data_offset(pack, shard)
     with path.open("rb") as file:
         file.seek(offset + row * num_bytes)
         pixels = file.read(num_bytes)
     if len(pixels) != num_bytes:
         raise cut_short(path, pack, shard, path.stat().st_size)
-    return np.frombuffer(pixels, np.uint8).reshape(pack.size_px, pack.size_px)
+    return np.frombuffer(pixels, np.uint8).reshape(pack.height_px, pack.width_px)
 
 
 _READERS: dict[str, Callable[[Pack, Shard, int], Image]] = {"raw": _read_raw}

@@ -7,7 +7,7 @@
     address space    |header|  0  |  1  |...| n-1 |gap|  n+g |...
 
 Rows of all shards lie at ``origin + number * row_bytes``; gaps, which cost addresses but no memory, part the shards.
-numpy then sees one array [rows, S * S], and a `np.take` of a whole batch leaves the GIL once, however many shards.
+numpy then sees one array [rows, H * W], and a `np.take` of a whole batch leaves the GIL once, however many shards.
 """
 
 import ctypes
@@ -50,7 +50,7 @@ class ShardMap:
             PackError: a shard is missing, cut short, or does not hold what pack.json says.
         """
         self._pack = pack
-        self._row_bytes = pack.size_px * pack.size_px
+        self._row_bytes = pack.spec.num_pixels
         self._files: list[int] = []
         self._rows = np.empty((0, self._row_bytes), np.uint8)
         offsets = {data_offset(pack, shard) for shard in pack.shards}
@@ -75,7 +75,7 @@ class ShardMap:
         return sample_index_B + self._skew[shard_B]
 
     def gather(self, row_B: npt.NDArray[np.int64], images_B1HW: npt.NDArray[np.uint8]) -> None:
-        """Copy rows into `images_B1HW` (uint8 [B, 1, S, S], contiguous), off the GIL."""
+        """Copy rows into `images_B1HW` (uint8 [B, 1, H, W], contiguous), off the GIL."""
         # mode="clip" because numpy's default copies through a second buffer; no row is ever outside.
         np.take(self._rows, row_B, axis=0, out=images_B1HW.reshape(-1, self._row_bytes), mode="clip")
 

@@ -15,12 +15,12 @@ class SyntheticLoader(DrivenLoader):
 
     def __init__(self, feed: Feed) -> None:
         super().__init__(feed)
-        size_px = feed.pack.size_px
-        ramp_S = torch.linspace(0, 255, size_px)
-        image_SS = ((ramp_S[:, None] + ramp_S[None, :]) / 2).to(torch.uint8)
+        height_px, width_px = feed.pack.height_px, feed.pack.width_px
+        ramp_H, ramp_W = torch.linspace(0, 255, height_px), torch.linspace(0, 255, width_px)
+        image_HW = ((ramp_H[:, None] + ramp_W[None, :]) / 2).to(torch.uint8)
         # One stored image: a batch of any size is a view of it that repeats along the first axis, made contiguous once.
         largest = max(feed.config.batch_size, 2)
-        self._images_B1HW = image_SS.expand(largest, 1, size_px, size_px).contiguous().to(feed.device)
+        self._images_B1HW = image_HW.expand(largest, 1, height_px, width_px).contiguous().to(feed.device)
 
     def _read(self, steps: Iterator[OrderStep]) -> Batches:
         for step in steps:

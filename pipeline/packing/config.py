@@ -1,23 +1,26 @@
 """What the user chooses about a pack."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from manifests.errors import ConfigError
+from pipeline.encoding import Encoding
+from pipeline.image_spec import ImageSpec
 from pipeline.pack_format import PackFormat
 from pipeline.packing.formats import shard_format
-
-MAX_SIZE_PX = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackConfig:
-    """Options of `cxr-prep pack`; the first three are part of what the pack is, the others of how it is made."""
+    """Options of `cxr-prep pack`; the first four are part of what the pack is, the others of how it is made."""
 
     format: PackFormat = "raw"
     """How the pixels are stored."""
 
-    size_px: int = 256
-    """Images become size_px x size_px."""
+    spec: ImageSpec = field(default_factory=lambda: ImageSpec.square(256))
+    """What every image becomes."""
+
+    encoding: Encoding = field(default_factory=Encoding)
+    """How the format stores it."""
 
     splits: tuple[str, ...] = ()
     """Rows of these splits are packed; all rows where it is empty."""
@@ -30,7 +33,5 @@ class PackConfig:
 
     def __post_init__(self) -> None:
         shard_format(self.format)
-        if not 1 <= self.size_px <= MAX_SIZE_PX:
-            raise ConfigError(f"--size {self.size_px}: expected 1 to {MAX_SIZE_PX} px")
         if self.num_workers < 1:
             raise ConfigError(f"--workers {self.num_workers}: expected 1 or more")

@@ -168,7 +168,8 @@ def _describe(
     pack = Pack(
         folder=partial.out,
         format=plan.config.format,
-        size_px=plan.config.size_px,
+        spec=plan.config.spec,
+        encoding=plan.config.encoding,
         pixel_rule=PIXEL_RULE,
         dataset=plan.dataset,
         identity=plan.identity,
@@ -181,6 +182,7 @@ def _describe(
                 num_samples=shard.num_samples,
                 num_bytes=shard.num_bytes,
                 sha256=shard.sha256,
+                side_files=shard.side_files,
             )
             for shard in shards
         ),

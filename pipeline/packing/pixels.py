@@ -27,7 +27,9 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from pipeline.image_spec import ImageSpec
 from pipeline.packing import png
+from pipeline.packing.decoded import DecodedImage as DecodedImage
 from pipeline.packing.rejection import Reason, Rejection
 
 PIXEL_RULE = "1"
@@ -44,30 +46,30 @@ JPEG_MODES = ("L", "RGB")
 HEAD_BYTES = 32
 
 
-def read_pixels(path: Path, size_px: int) -> np.ndarray:
-    """Return the pixels of an image file by rule `PIXEL_RULE`, uint8 [size_px, size_px].
+def read_image(path: Path, spec: ImageSpec) -> DecodedImage:
+    """Return the pixels of an image file by rule `PIXEL_RULE`.
 
     Raises:
         Rejection: the file has no usable pixels; the reason and the detail say why, without naming the folder.
     """
-    return decode(_read_file(path), size_px)
+    return decode(_read_file(path), spec)
 
 
-def decode(content: bytes, size_px: int) -> np.ndarray:
-    """Return the pixels of an encoded image by rule `PIXEL_RULE`, uint8 [size_px, size_px].
+def decode(content: bytes, spec: ImageSpec) -> DecodedImage:
+    """Return the pixels of an encoded image by rule `PIXEL_RULE`.
 
     Raises:
-        Rejection: see `read_pixels`.
+        Rejection: see `read_image`.
     """
     check_head(content[:HEAD_BYTES])
     gray = _decode_png(content) if content.startswith(png.SIGNATURE) else _decode_jpeg(content)
     pixels = gray
-    if gray.size != (size_px, size_px):
-        pixels = gray.resize((size_px, size_px), Image.Resampling.BILINEAR, reducing_gap=None)
+    if gray.size != (spec.width_px, spec.height_px):
+        pixels = gray.resize((spec.width_px, spec.height_px), Image.Resampling.BILINEAR, reducing_gap=None)
     # One value stays one value when it is resized, so the large image is looked at only if the small one is suspicious.
     if is_constant(pixels) and is_constant(gray):
         raise Rejection(Reason.CONSTANT, f"every pixel is {gray.getpixel((0, 0))}")
-    return np.asarray(pixels)
+    return DecodedImage(pixels_HW=np.asarray(pixels))
 
 
 def is_constant(gray: Image.Image) -> bool:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from manifests.errors import ConfigError, ManifestError
 from manifests.table import ManifestTable
+from pipeline.encoding import recorded_encoding
 from pipeline.pack import identity_of
 from pipeline.packing.config import PackConfig
 from pipeline.packing.formats import shard_format
@@ -49,13 +50,16 @@ class PackPlan:
     @property
     def samples_per_shard(self) -> int:
         """Samples of each shard but the last."""
-        return shard_format(self.config.format).samples_per_shard(self.num_samples, self.config.size_px)
+        return shard_format(self.config.format).samples_per_shard(
+            self.num_samples, self.config.spec, self.config.encoding
+        )
 
     def to_json(self) -> bytes:
         """Return what a later run must agree with to continue this one."""
         document = {
             "format": self.config.format,
-            "size_px": self.config.size_px,
+            **asdict(self.config.spec),
+            **recorded_encoding(self.config.format, self.config.encoding),
             "pixel_rule": PIXEL_RULE,
             "identity": self.identity,
             "num_samples": self.num_samples,
@@ -73,7 +77,8 @@ class PackPlan:
                 file=partial.pack / file_name(number),
                 sidecar=partial.sidecar(number),
                 format=self.config.format,
-                size_px=self.config.size_px,
+                spec=self.config.spec,
+                encoding=self.config.encoding,
                 first_index=first,
                 files=tuple(
                     roots[dataset] / path

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from manifests.atomic import atomic_path, write_bytes_atomically
+from pipeline.encoding import Encoding
+from pipeline.image_spec import ImageSpec
+from pipeline.pack_files import SideFile
 from pipeline.pack_format import PackFormat
 from pipeline.packing.formats import shard_format
-from pipeline.packing.pixels import read_pixels
+from pipeline.packing.pixels import read_image
 from pipeline.packing.rejection import Rejection
+from pipeline.packing.shard_format import ShardLayout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +31,11 @@ class ShardTask:
     format: PackFormat
     """Name of the pack's format."""
 
-    size_px: int
-    """Images become size_px x size_px."""
+    spec: ImageSpec
+    """What every image becomes."""
+
+    encoding: Encoding
+    """How the format stores it."""
 
     first_index: int
     """sample_index of the first sample."""
@@ -55,6 +62,7 @@ class PackedShard:
     num_samples: int
     num_bytes: int
     sha256: str
+    side_files: tuple[SideFile, ...]
     rejected: tuple[RejectedImage, ...]
 
     def to_json(self) -> bytes:
@@ -69,7 +77,9 @@ class PackedShard:
             ValueError, TypeError, KeyError: it is no such JSON.
         """
         fields = json.loads(content)
-        return cls(**fields | {"rejected": tuple(RejectedImage(**image) for image in fields["rejected"])})
+        rejected = tuple(RejectedImage(**image) for image in fields["rejected"])
+        side_files = tuple(SideFile(**side_file) for side_file in fields["side_files"])
+        return cls(**fields | {"rejected": rejected, "side_files": side_files})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,26 +121,33 @@ def pack_shard(task: ShardTask, on_image: Callable[[], None]) -> PackedShard:
         OSError: the shard cannot be written. What cannot be read is a rejected image instead.
     """
     rejected = []
+    layout = ShardLayout(spec=task.spec, encoding=task.encoding, num_samples=len(task.files))
     with atomic_path(task.file) as temporary, temporary.open("wb") as file:
         sink = HashingSink(file)
-        writer = shard_format(task.format).writer(sink, len(task.files), task.size_px)
+        writer = shard_format(task.format).writer(sink, layout, task.first_index)
         for sample_index, path in enumerate(task.files, start=task.first_index):
             try:
-                pixels_SS = read_pixels(path, task.size_px)
+                image = read_image(path, task.spec)
             except Rejection as rejection:
-                pixels_SS = None
+                image = None
                 rejected.append(
                     RejectedImage(sample_index=sample_index, reason=rejection.reason.value, detail=rejection.detail)
                 )
-            writer.add(sample_index, pixels_SS)
+            writer.add(sample_index, image, None)
             on_image()
-        writer.close()
+        side_contents = writer.close()
+    side_files = []
+    for suffix, content in side_contents.items():
+        path = task.file.with_suffix(suffix)
+        write_bytes_atomically(path, content)
+        side_files.append(SideFile(file=path.name, num_bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
     packed = PackedShard(
         file=task.file.name,
         first_index=task.first_index,
         num_samples=len(task.files),
         num_bytes=sink.num_bytes,
         sha256=sink.sha256.hexdigest(),
+        side_files=tuple(side_files),
         rejected=tuple(rejected),
     )
     write_bytes_atomically(task.sidecar, packed.to_json())

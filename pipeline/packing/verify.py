@@ -10,6 +10,7 @@ from pipeline.errors import PackError
 from pipeline.pack import MANIFEST_FILE, PACK_FILE, REJECTED_FILE, Pack, Shard, read_pack_json
 from pipeline.packing.formats import shard_format
 from pipeline.packing.pixels import PIXEL_RULE
+from pipeline.packing.shard_format import ShardLayout
 
 CHUNK_BYTES = 1 << 20
 
@@ -100,5 +101,6 @@ def _shard_problems(pack: Pack, shard: Shard, on_bytes: Callable[[int], None]) -
     if digest.hexdigest() != shard.sha256:
         return [f"changed: its checksum is {digest.hexdigest()[:12]}, expected {shard.sha256[:12]}"]
     last_index = shard.first_index + shard.num_samples
-    rejected = [index - shard.first_index for index in pack.rejected if shard.first_index <= index < last_index]
-    return shard_format(pack.format).problems(path, shard.num_samples, pack.size_px, rejected)
+    rejected = [index for index in pack.rejected if shard.first_index <= index < last_index]
+    layout = ShardLayout(spec=pack.spec, encoding=pack.encoding, num_samples=shard.num_samples)
+    return shard_format(pack.format).problems(path, layout, shard.first_index, rejected)

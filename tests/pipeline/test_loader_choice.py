@@ -84,6 +84,8 @@ import sys
 import numpy as np
 import pipeline.loaders
 from pipeline.loaders import LoaderConfig, open_loader
+from pipeline.encoding import Encoding
+from pipeline.image_spec import ImageSpec
 from pipeline.pack import Pack, Shard
 import pipeline.augment, pipeline.prepare, pipeline.order
 from pathlib import Path

@@ -167,6 +167,8 @@ import sys, signal
 import numpy as np
 from pathlib import Path
 from pipeline.loaders import LoaderConfig, open_loader
+from pipeline.encoding import Encoding
+from pipeline.image_spec import ImageSpec
 from pipeline.pack import Pack, Shard
 pack = {pack}
 loader = open_loader(LoaderConfig(batch_size=2), pack=pack, sample_index_n=np.arange(pack.num_samples), seed=0)

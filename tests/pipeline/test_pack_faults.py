@@ -16,7 +16,9 @@ from typing import IO, Any
 
 import pytest
 
+from pipeline.encoding import Encoding
 from pipeline.errors import PackError
+from pipeline.image_spec import ImageSpec
 from pipeline.packing import raw
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import PackSummary, pack_manifest
@@ -101,7 +103,7 @@ def sigkill() -> None:
 
 
 def pack_into(folder: Path, release: Path, resume: bool = False) -> PackSummary:
-    config = PackConfig(size_px=SIZE_PX, resume=resume)
+    config = PackConfig(spec=ImageSpec.square(SIZE_PX), resume=resume)
     return pack_manifest(release.parent / "nih.parquet", root=release, out=folder / "pack", config=config)
 
 
@@ -207,7 +209,8 @@ def test_what_a_process_cannot_write_is_known_to_its_parent(tmp_path: Path) -> N
             file=tmp_path / "gone" / f"shard-{number}.npy",
             sidecar=tmp_path / f"shard-{number}.json",
             format="raw",
-            size_px=SIZE_PX,
+            spec=ImageSpec.square(SIZE_PX),
+            encoding=Encoding(),
             first_index=number,
             files=(tmp_path / "missing.png",),
         )

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from manifests.schema import METADATA_KEY, SCHEMA_VERSION
+from pipeline.image_spec import ImageSpec
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import pack_manifest
 from pipeline.packing.verify import verify_pack
@@ -51,7 +52,7 @@ def test_real_films_keep_their_pixels(
     root = real_data / "nih" / images
     names = manifest_of(root, real_data / "nih" / "Data_Entry_2017_v2020.csv.gz", tmp_path / "nih.parquet")
     assert len(names) == num_images
-    config = PackConfig(size_px=size_px, num_workers=2)
+    config = PackConfig(spec=ImageSpec.square(size_px), num_workers=2)
     pack = pack_manifest(tmp_path / "nih.parquet", root=root, out=tmp_path / "pack", config=config).pack
     assert pack.rejected == ()
     assert verify_pack(tmp_path / "pack") == pack
@@ -77,7 +78,7 @@ def test_largest_size_keeps_the_stored_film(real_data: Path, tmp_path: Path) -> 
     names = manifest_of(root, real_data / "nih" / "Data_Entry_2017_v2020.csv.gz", tmp_path / "nih.parquet")
     table = pq.read_table(tmp_path / "nih.parquet").slice(0, 8)
     pq.write_table(table, tmp_path / "nih.parquet")
-    config = PackConfig(size_px=1024)
+    config = PackConfig(spec=ImageSpec.square(1024))
     pack = pack_manifest(tmp_path / "nih.parquet", root=root, out=tmp_path / "pack", config=config).pack
     packed_NSS = np.load(pack.shard_path(pack.shards[0]))
     for index, name in enumerate(names[:8]):

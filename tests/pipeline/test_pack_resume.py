@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PackError
+from pipeline.image_spec import ImageSpec
 from pipeline.packing import packer, raw
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import PackSummary, pack_manifest
@@ -34,7 +35,7 @@ def release(tmp_path: Path) -> Path:
 
 
 def pack_into(out: Path, release: Path, **options: object) -> PackSummary:
-    config = PackConfig(**({"size_px": SIZE_PX} | options))  # type: ignore[arg-type]
+    config = PackConfig(**({"spec": ImageSpec.square(SIZE_PX)} | options))  # type: ignore[arg-type]
     return pack_manifest(release.parent / "nih.parquet", root=release, out=out, config=config)
 
 
@@ -75,7 +76,7 @@ def test_interrupted_pack_is_not_touched_unasked(release: Path, interrupted: Par
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size_px": 7}, "size_px was 6, is now 7"),
+        ({"spec": ImageSpec.square(7)}, "height_px was 6, is now 7\n  width_px was 6, is now 7"),
         ({"splits": ("train",)}, "identity was .*, is now .*\n  num_samples was 12, is now 6"),
     ],
 )
@@ -177,6 +178,7 @@ KILLS_ITSELF = """
 import os, signal, sys
 from pathlib import Path
 from pipeline.packing import raw
+from pipeline.image_spec import ImageSpec
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import pack_manifest
 raw.MIN_SHARD_SAMPLES = 4
@@ -184,7 +186,7 @@ def on_progress(done, total):
     print(Path(f"/proc/self/task/{os.getpid()}/children").read_text(), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 root, out = map(Path, sys.argv[1:])
-config = PackConfig(size_px=6, num_workers=2)
+config = PackConfig(spec=ImageSpec.square(6), num_workers=2)
 pack_manifest(root.parent / "nih.parquet", root=root, out=out, config=config, on_progress=on_progress)
 """
 

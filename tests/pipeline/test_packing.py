@@ -15,7 +15,9 @@ import pytest
 
 from manifests.errors import ConfigError, ManifestError
 from pipeline.cores import usable_cores
+from pipeline.encoding import Encoding
 from pipeline.errors import PackError
+from pipeline.image_spec import ImageSpec
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import PackSummary, pack_manifest
 from pipeline.packing.raw import MAX_SHARD_BYTES, RawFormat
@@ -39,7 +41,8 @@ def manifest(tmp_path: Path) -> Path:
 
 
 def packed(manifest: Path, root: Path, out: Path, **options: object) -> PackSummary:
-    return pack_manifest(manifest, root=root, out=out, config=PackConfig(**({"size_px": SIZE_PX} | options)))  # type: ignore[arg-type]
+    config = PackConfig(**({"spec": ImageSpec.square(SIZE_PX)} | options))  # type: ignore[arg-type]
+    return pack_manifest(manifest, root=root, out=out, config=config)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -181,7 +184,6 @@ def test_message_names_the_repair(
     [
         ({"format": "tar"}, "pack format 'tar': not part of this version, which writes raw; use --format raw"),
         ({"format": "beton"}, "pack format 'beton': not part of this version"),
-        ({"size_px": 0}, "--size 0: expected 1 to 8192 px"),
         ({"num_workers": 0}, "--workers 0: expected 1 or more"),
     ],
 )
@@ -190,13 +192,19 @@ def test_impossible_options_are_refused(options: dict[str, object], message: str
         PackConfig(**options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("size_px", [0, 8193])
+def test_impossible_sizes_are_refused(size_px: int) -> None:
+    with pytest.raises(ConfigError, match=f"--size {size_px}: expected 1 to 8192 px"):
+        ImageSpec.square(size_px)
+
+
 def test_workers_default_to_the_usable_cores() -> None:
     assert usable_cores() == len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize(("num_samples", "size_px"), [(1, 256), (112, 64), (112_120, 256), (10**7, 512), (50, 8192)])
 def test_shards_are_bounded_and_cover_the_pack(num_samples: int, size_px: int) -> None:
-    step = RawFormat().samples_per_shard(num_samples, size_px)
+    step = RawFormat().samples_per_shard(num_samples, ImageSpec.square(size_px), Encoding())
     assert 1 <= step <= max(MAX_SHARD_BYTES // size_px**2, 1)
     assert -(-num_samples // step) >= min(64, -(-num_samples // 64))  # enough of them for many processes
 
@@ -210,7 +218,7 @@ def test_killed_worker_is_an_error_and_no_hang(release: Path, manifest: Path, tm
             os.kill(child, signal.SIGKILL)
             killed.append(child)
 
-    config = PackConfig(size_px=SIZE_PX, num_workers=2)
+    config = PackConfig(spec=ImageSpec.square(SIZE_PX), num_workers=2)
     with pytest.raises(PackError, match=r"was killed by SIGKILL.*--workers.*continue with --resume"):
         pack_manifest(manifest, root=release, out=tmp_path / "pack", config=config, on_progress=kill_workers)
     assert not (tmp_path / "pack").exists()
@@ -233,7 +241,7 @@ def test_pack_names_no_place_and_no_time(release: Path, manifest: Path, tmp_path
     packed(manifest, release, tmp_path / "pack")
     document = json.loads((tmp_path / "pack" / "pack.json").read_text())
     assert set(document) == {
-        "schema", "format", "size_px", "pixel_rule", "dataset", "identity", "num_samples", "rejected", "shards",
-        "manifest_sha256", "rejected_sha256", "checksum",
+        "schema", "format", "spec", "encoding", "pixel_rule", "dataset", "identity", "num_samples", "rejected",
+        "shards", "manifest_sha256", "rejected_sha256", "checksum",
     }  # fmt: skip
     assert not any(str(release).encode() in content for content in contents(tmp_path / "pack").values())

@@ -9,10 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.packing.pixels import decode, stretch_16_bit
+from pipeline.image_spec import ImageSpec
+from pipeline.packing import pixels
+from pipeline.packing.pixels import stretch_16_bit
 from tests.png_writer import chunk, encode_png
 
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGBA = 0, 2, 3, 4, 6
+
+
+def decode(content: bytes, size_px: int) -> np.ndarray:
+    """Return the pixels of an encoded image, stretched to a square."""
+    return pixels.decode(content, ImageSpec.square(size_px)).pixels_HW
 
 
 def naive_luma(rgb_HWK: np.ndarray) -> np.ndarray:

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.packing.pixels import MAX_PIXELS, decode, read_pixels
+from pipeline.image_spec import ImageSpec
+from pipeline.packing import pixels
+from pipeline.packing.pixels import MAX_PIXELS, read_image
 from pipeline.packing.rejection import Reason, Rejection
 from tests.png_writer import SIGNATURE, chunk, encode_png, header
 
@@ -24,6 +26,10 @@ def encoded(kind: str, **options: object) -> bytes:
 
 
 PNG, JPEG = encoded("PNG"), encoded("JPEG", quality=90)
+
+
+def decode(content: bytes, size_px: int) -> np.ndarray:
+    return pixels.decode(content, ImageSpec.square(size_px)).pixels_HW
 
 
 def rejection(content: bytes) -> Rejection:
@@ -120,7 +126,7 @@ def test_decompression_bomb_costs_no_memory(tmp_path: Path, kind: str) -> None:
         path.write_bytes(content[: frame + 5] + size + size + content[frame + 9 :])
     tracemalloc.start()
     with pytest.raises(Rejection, match="too large: 40000 x 40000 px"):
-        read_pixels(path, 64)
+        read_image(path, ImageSpec.square(64))
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < MAX_PIXELS / 100
@@ -129,7 +135,7 @@ def test_decompression_bomb_costs_no_memory(tmp_path: Path, kind: str) -> None:
 def test_missing_file_and_folder_are_rejected(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.png", tmp_path):
         with pytest.raises(Rejection, match="missing file: no such file"):
-            read_pixels(path, 16)
+            read_image(path, ImageSpec.square(16))
 
 
 def test_unreadable_file_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +144,7 @@ def test_unreadable_file_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(Rejection) as caught:
-        read_pixels(tmp_path / "film.png", 16)
+        read_image(tmp_path / "film.png", ImageSpec.square(16))
     assert str(caught.value) == "unreadable file: Permission denied"  # without the folder: packs name no absolute path
 
 
@@ -146,4 +152,4 @@ def test_too_many_bytes_are_rejected_unread(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "film.png").write_bytes(PNG)
     monkeypatch.setattr("pipeline.packing.pixels.MAX_FILE_BYTES", len(PNG) - 1)
     with pytest.raises(Rejection, match=f"too large: {len(PNG)} bytes"):
-        read_pixels(tmp_path / "film.png", 16)
+        read_image(tmp_path / "film.png", ImageSpec.square(16))

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import PackError
+from pipeline.image_spec import ImageSpec
 from pipeline.pack import Pack, read_pack_json
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import pack_manifest
 from pipeline.packing.raw import RawFormat
+from pipeline.packing.shard_format import Encoding, ShardLayout
 from pipeline.packing.verify import verify_pack
 from tests.factories import image_names, make_manifest, make_release
 
@@ -25,6 +27,7 @@ NUM_IMAGES = 70
 
 SIZE_PX = 5
 REJECTED = (2, 66)
+LAYOUT = ShardLayout(spec=ImageSpec.square(4), encoding=Encoding(), num_samples=3)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,8 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Pack:
     root, manifest = make_release(folder, num_images=NUM_IMAGES), make_manifest(folder, num_images=NUM_IMAGES)
     for index in REJECTED:
         (root / "images" / image_names(NUM_IMAGES)[index]).write_bytes(b"")
-    return pack_manifest(manifest, root=root, out=folder / "pack", config=PackConfig(size_px=SIZE_PX)).pack
+    config = PackConfig(spec=ImageSpec.square(SIZE_PX))
+    return pack_manifest(manifest, root=root, out=folder / "pack", config=config).pack
 
 
 @pytest.fixture
@@ -99,7 +103,7 @@ def test_manifest_of_another_pack_is_found(folder: Path, tmp_path: Path) -> None
 
 def test_pixels_of_a_rejected_image_are_found(folder: Path) -> None:
     write_down(folder, rejected=(2, 3, 66))
-    assert "shard-00000.npy: its sample 3 is rejected but has pixels" in problems(folder)
+    assert "shard-00000.npy: sample_index 3 is rejected but has pixels" in problems(folder)
 
 
 def test_missing_pack_is_said(tmp_path: Path) -> None:
@@ -123,16 +127,16 @@ def test_pixels_by_another_rule_are_said(packed: Pack, monkeypatch: pytest.Monke
     ("array", "found"),
     [
         (np.zeros((3, 4, 4), np.uint8), []),
-        (np.ones((3, 4, 4), np.uint8), ["its sample 1 is rejected but has pixels"]),
+        (np.ones((3, 4, 4), np.uint8), ["sample_index 8 is rejected but has pixels"]),
         (np.zeros((3, 4, 4), np.int8), ["an array int8 (3, 4, 4), expected uint8 (3, 4, 4)"]),
         (np.zeros((2, 4, 4), np.uint8), ["an array uint8 (2, 4, 4), expected uint8 (3, 4, 4)"]),
     ],
 )
 def test_inside_of_a_raw_shard_is_looked_at(tmp_path: Path, array: np.ndarray, found: list[str]) -> None:
     np.save(tmp_path / "shard.npy", array)
-    assert RawFormat().problems(tmp_path / "shard.npy", 3, 4, [1]) == found
+    assert RawFormat().problems(tmp_path / "shard.npy", LAYOUT, 7, [8]) == found
 
 
 def test_raw_shard_of_other_bytes_is_said(tmp_path: Path) -> None:
     (tmp_path / "shard.npy").write_bytes(b"not an array")
-    assert "not a .npy file" in RawFormat().problems(tmp_path / "shard.npy", 3, 4, [])[0]
+    assert "not a .npy file" in RawFormat().problems(tmp_path / "shard.npy", LAYOUT, 7, [])[0]

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from pipeline.image_spec import ImageSpec
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import pack_manifest
 from tests.factories import make_manifest, make_release
@@ -53,7 +54,8 @@ def repacked(folder: Path, change: Callable[[pa.Table], pa.Table]) -> Path:
     """Folder of a pack of 32 images whose manifest was changed before they were packed."""
     root, manifest = make_release(folder, num_images=32, size_px=32), make_manifest(folder, num_images=32)
     pq.write_table(change(pq.read_table(manifest)), manifest)
-    return pack_manifest(manifest, root=root, out=folder / "pack", config=PackConfig(size_px=32)).pack.folder
+    config = PackConfig(spec=ImageSpec.square(32))
+    return pack_manifest(manifest, root=root, out=folder / "pack", config=config).pack.folder
 
 
 def with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
