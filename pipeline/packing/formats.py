@@ -4,8 +4,9 @@ from manifests.errors import ConfigError
 from pipeline.pack_format import PackFormat
 from pipeline.packing.raw import RawFormat
 from pipeline.packing.shard_format import ShardFormat
+from pipeline.packing.tar import TarFormat
 
-FORMATS: dict[PackFormat, ShardFormat] = {"raw": RawFormat()}
+FORMATS: dict[PackFormat, ShardFormat] = {"raw": RawFormat(), "tar": TarFormat()}
 """Name on the command line and in pack.json -> how its shards are written and checked."""
 
 

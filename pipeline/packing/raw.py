@@ -7,16 +7,8 @@ import numpy as np
 
 from pipeline.image_spec import ImageSpec
 from pipeline.packing.decoded import DecodedImage
+from pipeline.packing.shard_cut import samples_per_shard
 from pipeline.packing.shard_format import Encoding, Joiner, ShardLayout, Sink
-
-MAX_SHARD_BYTES = 256 << 20
-"""Pixels of the largest shard."""
-
-TARGET_SHARDS = 64
-"""A pack is cut into about so many shards or more, so that up to 64 processes have work to the end..."""
-
-MIN_SHARD_SAMPLES = 64
-"""... unless a shard would hold fewer images than this."""
 
 
 class RawFormat:
@@ -26,8 +18,7 @@ class RawFormat:
 
     def samples_per_shard(self, num_samples: int, spec: ImageSpec, encoding: Encoding) -> int:
         """Return how many samples a shard holds."""
-        fitting = max(MAX_SHARD_BYTES // spec.num_pixels, 1)
-        return min(fitting, max(-(-num_samples // TARGET_SHARDS), MIN_SHARD_SAMPLES))
+        return samples_per_shard(num_samples, spec.num_pixels)
 
     def file_name(self, number: int) -> str:
         """Return the name of the file of shard `number`."""

@@ -83,7 +83,7 @@ def test_interruption_says_how_to_go_on(release: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["pack", "--format", "tar"], "error: pack format 'tar': not part of this version"),
+        (["pack", "--format", "beton"], "error: pack format 'beton': not part of this version"),
         (["verify", "absent"], "error: absent: no such folder; make a pack with `cxr-prep pack`"),
     ],
 )

@@ -19,7 +19,7 @@ import pytest
 from pipeline.encoding import Encoding
 from pipeline.errors import PackError
 from pipeline.image_spec import ImageSpec
-from pipeline.packing import raw
+from pipeline.packing import shard_cut
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import PackSummary, pack_manifest
 from pipeline.packing.partial import PartialPack
@@ -113,7 +113,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raw, "MIN_SHARD_SAMPLES", SAMPLES_PER_SHARD)
+    monkeypatch.setattr(shard_cut, "MIN_SHARD_SAMPLES", SAMPLES_PER_SHARD)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # power cuts are not tested; it takes 5 ms a call
 
 
@@ -183,8 +183,8 @@ def test_interrupted_at_every_write(
 def test_killed_while_writing(release: Path, undisturbed: dict[str, bytes], tmp_path: Path, at: int) -> None:
     code = (
         "from pathlib import Path; from tests.pipeline import test_pack_faults as t; "
-        "t.raw.MIN_SHARD_SAMPLES = t.SAMPLES_PER_SHARD; faults = t.Faults({}, t.sigkill); patch = faults.injected(); "
-        "patch.__enter__(); t.pack_into(Path({!r}), Path({!r}))"
+        "t.shard_cut.MIN_SHARD_SAMPLES = t.SAMPLES_PER_SHARD; faults = t.Faults({}, t.sigkill); "
+        "patch = faults.injected(); patch.__enter__(); t.pack_into(Path({!r}), Path({!r}))"
     ).format(at, str(tmp_path / "killed"), str(release))
     (tmp_path / "killed").mkdir()
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import PackError
 from pipeline.image_spec import ImageSpec
-from pipeline.packing import packer, raw
+from pipeline.packing import packer, shard_cut
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import PackSummary, pack_manifest
 from pipeline.packing.partial import PartialPack
@@ -24,7 +24,7 @@ SIZE_PX = 6
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raw, "MIN_SHARD_SAMPLES", 4)
+    monkeypatch.setattr(shard_cut, "MIN_SHARD_SAMPLES", 4)
 
 
 @pytest.fixture
@@ -177,11 +177,11 @@ def test_files_of_others_are_never_removed(release: Path, interrupted: PartialPa
 KILLS_ITSELF = """
 import os, signal, sys
 from pathlib import Path
-from pipeline.packing import raw
+from pipeline.packing import shard_cut
 from pipeline.image_spec import ImageSpec
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import pack_manifest
-raw.MIN_SHARD_SAMPLES = 4
+shard_cut.MIN_SHARD_SAMPLES = 4
 def on_progress(done, total):
     print(Path(f"/proc/self/task/{os.getpid()}/children").read_text(), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,189 @@
+"""The `tar` format: WebDataset shards of gray JPEG or PNG images, with the index files of DALI's reader.
+
+`pipeline.tar_shard` says what a shard holds. Headers are USTAR with every field that could differ between machines at
+zero, so the bytes are a function of the images and of Pillow's encoders alone.
+"""
+
+import io
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+from pipeline.image_spec import ImageSpec
+from pipeline.pack_files import Shard
+from pipeline.packing.decoded import DecodedImage
+from pipeline.packing.shard_cut import samples_per_shard
+from pipeline.packing.shard_format import Encoding, ShardLayout, Sink
+from pipeline.tar_shard import (
+    BLOCK_BYTES,
+    INDEX_SUFFIX,
+    SAMPLE_INDEX,
+    TARGETS,
+    index_content,
+    member_name,
+    padded,
+    read_shard_index,
+)
+
+RECORD_BYTES = 20 * BLOCK_BYTES
+"""A tar ends with at least two blocks of zeros, and at a multiple of this."""
+
+Z_RLE = 3
+"""zlib's strategy that only looks for runs: on filtered films smaller than level 9, and as fast as level 1."""
+
+JPEG_BYTES_PER_PIXEL = ((90, 0.16), (96, 0.24), (100, 0.6))
+"""Up to this quality -> about what a pixel of a film takes."""
+
+PNG_BYTES_PER_PIXEL = {8: 0.4, 16: 1.6}
+"""Bits -> about what a pixel of a film takes."""
+
+
+class TarFormat:
+    """Writes and checks shards of format `tar`; fulfils `ShardFormat`."""
+
+    joined = None
+
+    def samples_per_shard(self, num_samples: int, spec: ImageSpec, encoding: Encoding) -> int:
+        """Return how many samples a shard holds, about 256 MiB in large packs."""
+        if encoding.image == "png":
+            bytes_per_pixel = PNG_BYTES_PER_PIXEL[spec.bits]
+        else:
+            bytes_per_pixel = next(size for quality, size in JPEG_BYTES_PER_PIXEL if encoding.quality <= quality)
+        return samples_per_shard(num_samples, int(spec.num_pixels * bytes_per_pixel) + 4 * BLOCK_BYTES)
+
+    def file_name(self, number: int) -> str:
+        """Return the name of the file of shard `number`."""
+        return f"shard-{number:05d}.tar"
+
+    def writer(self, sink: Sink, layout: ShardLayout, first_index: int) -> "TarWriter":
+        """Begin a shard."""
+        return TarWriter(sink, layout)
+
+    def problems(self, path: Path, layout: ShardLayout, first_index: int, rejected: Collection[int]) -> list[str]:
+        """Return what is wrong inside a shard: its index, a header, a number, the kind of an image, its end."""
+        num_bytes = path.stat().st_size
+        shard = Shard(
+            file=path.name, first_index=first_index, num_samples=layout.num_samples, num_bytes=num_bytes, sha256=""
+        )
+        index_file = path.with_suffix(INDEX_SUFFIX)
+        try:
+            offset_n, num_bytes_n = read_shard_index(index_file.read_bytes(), shard, layout.encoding.image)
+        except (OSError, ValueError) as error:
+            return [f"its index {index_file.name}: {error}"]
+        problems = []
+        with path.open("rb") as file:
+            for row in range(layout.num_samples):
+                if problem := _sample_problem(
+                    file, layout, first_index + row, int(offset_n[row]), int(num_bytes_n[row]), rejected
+                ):
+                    problems.append(f"sample_index {first_index + row}: {problem}")
+            if any(file.read()):
+                problems.append("it does not end with zeros")
+        return problems
+
+
+class TarWriter:
+    """Writes one shard sample by sample, so that memory holds one image; fulfils `ShardWriter`."""
+
+    def __init__(self, sink: Sink, layout: ShardLayout) -> None:
+        self.sink = sink
+        self.layout = layout
+        self.num_bytes = 0
+        self.sample_indices: list[int] = []
+        self.image_bytes: list[int] = []
+
+    def add(self, sample_index: int, image: DecodedImage | None, targets_C: np.ndarray | None) -> None:
+        """Append the members of a sample; a rejected one has none."""
+        if image is None:
+            return
+        content = encode(image, self.layout.spec, self.layout.encoding)
+        pieces = [
+            *member(member_name(sample_index, self.layout.encoding.image), content),
+            *member(member_name(sample_index, SAMPLE_INDEX), sample_index.to_bytes(8, "little")),
+        ]
+        if self.layout.num_targets:
+            assert targets_C is not None
+            assert targets_C.shape == (self.layout.num_targets,)
+            pieces += member(member_name(sample_index, TARGETS), targets_C.astype("<f4").tobytes())
+        self.num_bytes += self.sink.write(b"".join(pieces))
+        self.sample_indices.append(sample_index)
+        self.image_bytes.append(len(content))
+
+    def close(self) -> dict[str, bytes]:
+        """Append the zeros that end a tar; return the index."""
+        total = -(-(self.num_bytes + 2 * BLOCK_BYTES) // RECORD_BYTES) * RECORD_BYTES
+        self.sink.write(bytes(total - self.num_bytes))
+        index = index_content(
+            self.sample_indices,
+            np.array(self.image_bytes, np.int64),
+            self.layout.encoding.image,
+            4 * self.layout.num_targets,
+        )
+        return {INDEX_SUFFIX: index}
+
+
+def _sample_problem(
+    file: BinaryIO, layout: ShardLayout, sample_index: int, offset: int, num_bytes: int, rejected: Collection[int]
+) -> str:
+    """Return what is wrong with the members of a sample, nothing if they are right; leave the file after them."""
+    if not num_bytes:
+        return "" if sample_index in rejected else "no image, and it is not rejected"
+    if sample_index in rejected:
+        return "it is rejected but has an image"
+    file.seek(offset - BLOCK_BYTES)
+    name = member_name(sample_index, layout.encoding.image)
+    found_header, content, _ = (file.read(size) for size in (BLOCK_BYTES, num_bytes, padded(num_bytes) - num_bytes))
+    number = b"".join(member(member_name(sample_index, SAMPLE_INDEX), sample_index.to_bytes(8, "little")))
+    found_number = file.read(len(number))
+    if found_header != header(name, num_bytes):
+        return f"no header of {name} before it"
+    if found_number != number:
+        return f"its {SAMPLE_INDEX} is not {sample_index}"
+    if layout.num_targets:
+        expected = header(member_name(sample_index, TARGETS), 4 * layout.num_targets)
+        if file.read(BLOCK_BYTES) != expected or len(file.read(padded(4 * layout.num_targets))) % BLOCK_BYTES:
+            return f"no targets of {layout.num_targets} numbers"
+    plugin = JpegImageFile if layout.encoding.image == "jpg" else PngImageFile
+    mode = "L" if layout.spec.bits == 8 else "I;16"
+    try:
+        image = plugin(io.BytesIO(content))
+    except Exception as error:  # noqa: BLE001 - a damaged image makes Pillow raise what it likes
+        return f"{name} is not an image ({error})"
+    found, expected_size = (*image.size, image.mode), (layout.spec.width_px, layout.spec.height_px, mode)
+    return "" if found == expected_size else f"{name} is {found}, expected {expected_size}"
+
+
+def encode(image: DecodedImage, spec: ImageSpec, encoding: Encoding) -> bytes:
+    """Return an image as a gray JPEG or PNG; the source's own bytes where they are a JPEG that fits already."""
+    assert image.pixels_HW.shape == (spec.height_px, spec.width_px)
+    assert image.pixels_HW.dtype == (np.uint8 if spec.bits == 8 else np.uint16)
+    if encoding.image == "jpg" and image.source_jpeg is not None:
+        return image.source_jpeg
+    options: dict[str, Any] = (
+        {"format": "JPEG", "quality": encoding.quality}
+        if encoding.image == "jpg"
+        else {"format": "PNG", "compress_type": Z_RLE}
+    )
+    content = io.BytesIO()
+    Image.fromarray(image.pixels_HW).save(content, **options)
+    return content.getvalue()
+
+
+def member(name: str, content: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return header, content and padding of a regular file in a USTAR archive."""
+    return header(name, len(content)), content, bytes(padded(len(content)) - len(content))
+
+
+def header(name: str, num_bytes: int) -> bytes:
+    """Return the USTAR header of a regular file, rw-r--r--, of owner 0 and time 0."""
+    mode, owner, group, time_s = 0o644, 0, 0, 0
+    numbers = f"{mode:07o}\0{owner:07o}\0{group:07o}\0{num_bytes:011o}\0{time_s:011o}\0"
+    begin = name.encode("ascii").ljust(100, b"\0") + numbers.encode()
+    end = b"0".ljust(101, b"\0") + b"ustar\x0000"
+    checksum = sum(begin) + 8 * ord(" ") + sum(end)
+    return (begin + f"{checksum:06o}\0 ".encode() + end).ljust(BLOCK_BYTES, b"\0")
