@@ -38,6 +38,13 @@ class NVUMMemory:
         self._previous = torch.zeros(num_rows + 1, num_outputs, dtype=dtype, device=device)
         self._current = torch.zeros_like(self._previous)
         self._touched = torch.zeros(num_rows + 1, dtype=torch.bool, device=device)
+        self.arrivals = torch.zeros(1, dtype=torch.int32, device=device)
+        """Scratch of kernels that use these rows: programs that have finished; 0 between two launches."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the rows."""
+        return self._previous.dtype
 
     @property
     def previous_NC(self) -> torch.Tensor:
@@ -66,10 +73,14 @@ class NVUMMemory:
         """Return [B, C]: the previous rows of the samples; zeros for index -1."""
         return self._previous.index_select(0, self._slot(index_B, index_B >= 0))
 
-    def write(self, index_B: torch.Tensor, rows_BC: torch.Tensor, written_B: torch.Tensor) -> None:
-        """Write the rows where `written_B` holds; an index occurs at most once among those."""
-        slot_B = self._slot(index_B, written_B)
-        rows_BC = torch.where(written_B.unsqueeze(1), rows_BC.to(self._current.dtype), self._current.new_zeros(()))
+    def write(self, index_B: torch.Tensor, rows_BC: torch.Tensor, written_B: torch.Tensor | None = None) -> None:
+        """Write the rows where `written_B` holds (None: all, no index is -1); an index occurs at most once there."""
+        rows_BC = rows_BC.to(self.dtype)
+        if written_B is None:
+            slot_B = index_B
+        else:
+            slot_B = self._slot(index_B, written_B)
+            rows_BC = torch.where(written_B.unsqueeze(1), rows_BC, rows_BC.new_zeros(()))
         self._current.index_copy_(0, slot_B, rows_BC)
         self._touched.index_fill_(0, slot_B, True)
 

@@ -10,7 +10,8 @@ import torch
 from tools.make_golden_nvum import DEFAULT_OUT, make_golden
 from trainer.losses import LossParts, bce_loss, counted_entries
 from trainer.memory import NVUMMemory
-from trainer.nvum import NVUMConfig, Regulariser, log_prior, memory_rows, nvum_step, regulariser_terms
+from trainer.nvum import NVUMConfig, Regulariser, log_prior, nvum_step
+from trainer.nvum_plain import memory_rows, regulariser_terms
 
 GOLDEN: list[dict[str, Any]] = json.loads(DEFAULT_OUT.read_text(encoding="utf-8"))
 FORMS: tuple[Regulariser, ...] = ("elementwise", "inner_product")
