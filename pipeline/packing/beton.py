@@ -25,7 +25,7 @@ class BetonFormat:
     """Writes and checks format `beton`; fulfils `ShardFormat`."""
 
     def __init__(self) -> None:
-        self.joined: Joiner = BetonJoiner()
+        self.joined: Joiner | None = BetonJoiner()
 
     def samples_per_shard(self, num_samples: int, spec: ImageSpec, encoding: Encoding) -> int:
         """Return how many samples a shard holds."""

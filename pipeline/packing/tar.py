@@ -18,7 +18,7 @@ from pipeline.image_spec import ImageSpec
 from pipeline.pack_files import Shard
 from pipeline.packing.decoded import DecodedImage
 from pipeline.packing.shard_cut import samples_per_shard
-from pipeline.packing.shard_format import Encoding, ShardLayout, Sink
+from pipeline.packing.shard_format import Encoding, Joiner, ShardLayout, Sink
 from pipeline.tar_shard import (
     BLOCK_BYTES,
     INDEX_SUFFIX,
@@ -46,7 +46,7 @@ PNG_BYTES_PER_PIXEL = {8: 0.4, 16: 1.6}
 class TarFormat:
     """Writes and checks shards of format `tar`; fulfils `ShardFormat`."""
 
-    joined = None
+    joined: Joiner | None = None
 
     def samples_per_shard(self, num_samples: int, spec: ImageSpec, encoding: Encoding) -> int:
         """Return how many samples a shard holds, about 256 MiB in large packs."""
