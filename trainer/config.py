@@ -1,6 +1,6 @@
 """Everything that a training run can be told, composed of the sections beside the code that uses them.
 
-``--set section.key=value`` names a field here or in `LoaderConfig`, `AugmentConfig`, `NVUMConfig`, `EMAConfig`,
+``--set section.key=value`` names a field here or in `LoaderConfig`, `AugmentConfig`, `LossConfig`, `EMAConfig`,
 `OptimConfig`, `ScheduleConfig`.
 """
 
@@ -12,7 +12,7 @@ from manifests.errors import ConfigError
 from pipeline.augment import AugmentConfig
 from pipeline.loaders import LoaderConfig
 from trainer.ema import EMAConfig
-from trainer.nvum import NVUMConfig
+from trainer.methods import METHODS, LossConfig
 from trainer.optim import OptimConfig
 from trainer.options import refuse_unless
 from trainer.precision import PrecisionOption
@@ -35,13 +35,19 @@ class ModelConfig:
     """The network."""
 
     name: str = "densenet121"
-    """`densenet121`, or `small` for CPUs."""
+    """`densenet121`, `small` for CPUs, or `timm:NAME`."""
 
     pretrained: str | None = None
     """Where its first weights come from: none (random), `imagenet`, or the path of a state dict."""
 
     input_size_px: int = 0
     """Side of the images that it sees, after augmentation; 0: that of the pack."""
+
+    channels_last: bool = True
+    """Whether weights and features lie with their channels side by side, which convolutions like."""
+
+    recompute: bool = False
+    """Whether the backward pass computes features again instead of keeping them: less memory, more time."""
 
     def __post_init__(self) -> None:
         refuse_unless(self.input_size_px >= 0, "model.input_size_px", self.input_size_px, "0 (the pack's) or more")
@@ -50,14 +56,6 @@ class ModelConfig:
                 "model.pretrained=imagenet: there are no ImageNet weights of the model small; "
                 "use --model densenet121, or --set model.pretrained=none"
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig(NVUMConfig):
-    """Which loss, and the settings of NVUM, which `bce` does not read."""
-
-    name: Literal["bce", "nvum"] = "nvum"
-    """`bce`: cross-entropy; `nvum`: cross-entropy with the memory's regulariser."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +69,24 @@ class StepConfig:
     """Largest norm of the gradient over all weights; a larger one is scaled down to it; 0: no limit."""
 
     on_nonfinite: Literal["stop", "skip"] = "stop"
-    """What a loss that is not finite does: `stop` the run, or `skip` the step (each then waits for the device)."""
+    """What a loss or gradient that is not finite does: `stop` the run, or `skip` the step."""
+
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after the other, for want of memory: still one step, in which every sample
+    weighs the same. Batch statistics and partners of memory mixup are those of a part."""
+
+    compile: bool = False
+    """Whether torch.compile makes programs of the networks: minutes at the start."""
+
+    cuda_graph: bool = False
+    """Whether the networks' launches are recorded once and replayed; one GPU only."""
+
+    sync_batchnorm: bool = False
+    """Whether BatchNorm sees the batches of all GPUs together; only where there are several."""
 
     def __post_init__(self) -> None:
         refuse_unless(isfinite(self.clip_norm) and self.clip_norm >= 0, "step.clip_norm", self.clip_norm, "0 or more")
+        refuse_unless(self.accumulate >= 1, "step.accumulate", self.accumulate, "1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +141,7 @@ class TrainConfig:
     """Network, first weights, image size."""
 
     loss: LossConfig = field(default_factory=LossConfig)
-    """Loss and NVUM's settings."""
+    """Loss and the settings of all losses."""
 
     ema: EMAConfig = field(default_factory=EMAConfig)
     """Teacher."""
@@ -141,12 +153,22 @@ class TrainConfig:
     """Learning rate over the run."""
 
     step: StepConfig = field(default_factory=StepConfig)
-    """Precision, clipping, losses that are not finite."""
+    """Precision, clipping, losses that are not finite, parts of a batch, compilation."""
 
     run: RunConfig = field(default_factory=RunConfig)
     """Epochs, seed, device, threads, how often what is written."""
 
     def __post_init__(self) -> None:
+        if self.step.cuda_graph and self.step.accumulate > 1:
+            raise ConfigError(
+                f"step.cuda_graph=true with step.accumulate={self.step.accumulate}: a replayed graph writes gradients "
+                "where the last ones are; leave one of them out"
+            )
+        if self.step.compile and self.model.recompute:
+            raise ConfigError(
+                "step.compile=true with model.recompute=true: the compiler itself decides what it computes again; "
+                "leave one of them out"
+            )
         if self.schedule.warmup_epochs >= self.run.epochs:
             raise ConfigError(
                 f"schedule.warmup_epochs={self.schedule.warmup_epochs:g}: the warm-up must end before the run does, "
@@ -155,5 +177,5 @@ class TrainConfig:
 
     @property
     def has_teacher(self) -> bool:
-        """Tell whether an EMA teacher follows the student; `ema.enabled=auto` means: where the loss is nvum."""
-        return self.ema.enabled == "on" or (self.ema.enabled == "auto" and self.loss.name == "nvum")
+        """Tell whether an EMA teacher follows the student; `auto` means: where the loss remembers its logits."""
+        return self.ema.enabled == "on" or (self.ema.enabled == "auto" and METHODS[self.loss.name].reads_teacher)

@@ -1,7 +1,7 @@
 """The teacher: an exponential moving average of the student, whose logits NVUM remembers and which is evaluated."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +17,8 @@ class EMAConfig:
     """Whether there is a teacher, and how fast it follows."""
 
     enabled: Literal["auto", "on", "off"] = "auto"
-    """`auto`: on for the loss nvum, off for bce. Off: the student's own logits are remembered, and it is evaluated."""
+    """`auto`: on for the loss nvum, off for others. Off: nvum remembers the student's own logits; the student is
+    evaluated."""
 
     decay: float = 0.99
     """Share of itself that the teacher keeps at each step; in [0, 1]."""
@@ -44,10 +45,17 @@ class EMATeacher:
                 layer.track_running_stats = False
 
     @torch.no_grad()
-    def forward_train(self, images_B1HW: torch.Tensor) -> torch.Tensor:
-        """Return logits [B, C] in train mode, so normalised by the batch's own statistics; changes nothing."""
+    def forward_train(
+        self, images_B1HW: torch.Tensor, *, run: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """Return logits [B, C] in train mode, so normalised by the batch's own statistics; changes nothing.
+
+        Args:
+            images_B1HW: normalised images.
+            run: what to call in the module's place (compiled, say); None: the module.
+        """
         self.module.train()
-        logits_BC: torch.Tensor = self.module(images_B1HW)
+        logits_BC: torch.Tensor = (run or self.module)(images_B1HW)
         return logits_BC
 
     @torch.no_grad()
@@ -58,11 +66,22 @@ class EMATeacher:
         return logits_BC
 
     @torch.no_grad()
-    def update(self, student: nn.Module) -> None:
-        """Take one step towards the student, in a few launches for all tensors together."""
-        torch._foreach_lerp_(_averaged(self.module), _averaged(student), 1 - self.decay)
-        for own, theirs in zip(_copied(self.module), _copied(student), strict=True):
-            own.copy_(theirs)
+    def update(self, student: nn.Module, *, applied: torch.Tensor | None = None) -> None:
+        """Take one step towards the student, in a few launches for all tensors together.
+
+        Args:
+            student: what is followed; all of it finite.
+            applied: bool scalar on its device; where it is False the teacher stays as it is. None: it moves.
+        """
+        own, theirs = _averaged(self.module), _averaged(student)
+        if applied is None:
+            torch._foreach_lerp_(own, theirs, 1 - self.decay)
+        else:  # the device knows the weight, and a lerp takes it from the host only
+            moves = torch._foreach_sub(theirs, own)
+            torch._foreach_mul_(moves, applied.to(moves[0].dtype) * (1 - self.decay))
+            torch._foreach_add_(own, moves)
+        for count, their_count in zip(_copied(self.module), _copied(student), strict=True):
+            count.copy_(their_count)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the teacher's weights and running statistics, under the student's names."""

@@ -38,6 +38,9 @@ class OptimConfig:
     weight_decay: float = 0.0
     """Of weights with two or more dimensions; norms' scales and biases never decay."""
 
+    fused: bool = True
+    """Whether one pass over all weights does the whole update. Off: several, and on a GPU each step waits for it."""
+
     def __post_init__(self) -> None:
         names = ("adam", "adamw", "sgd")
         refuse_unless(self.name in names, "optim.name", self.name, ", ".join(names))
@@ -55,7 +58,7 @@ class OptimConfig:
 
 
 def build_optimiser(params: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.Optimizer:
-    """Return the optimiser over the parameters that take gradients; fused on CUDA, foreach elsewhere.
+    """Return the optimiser over the parameters that take gradients.
 
     Two groups: weights (two or more dimensions), which decay, and norms' scales and biases, which do not.
     """
@@ -65,13 +68,37 @@ def build_optimiser(params: Iterable[nn.Parameter], config: OptimConfig) -> torc
         {"params": [param for param in trained if param.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    fused = any(param.is_cuda for param in trained)
+    how = {"fused": config.fused, "foreach": not config.fused}
     if config.name == "sgd":
-        return torch.optim.SGD(
-            groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused, foreach=not fused
-        )
+        sgd = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, **how)
+        if config.momentum:
+            # Where the first step is left out (`step_unless`), torch would go on from memory that was never written.
+            for param in trained:
+                sgd.state[param]["momentum_buffer"] = torch.zeros_like(param)
+        return sgd
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
-    return kind(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused, foreach=not fused)
+    return kind(groups, lr=config.lr, betas=config.betas, eps=config.eps, **how)
+
+
+def is_fused(optimiser: torch.optim.Optimizer) -> bool:
+    """Tell whether the optimiser updates all weights in one pass, so that `step_unless` works."""
+    return all(group["fused"] for group in optimiser.param_groups)
+
+
+def step_unless(optimiser: torch.optim.Optimizer, skip: torch.Tensor) -> None:
+    """Let a fused optimiser take its step, unless the bool scalar `skip` holds: the device decides, nobody waits.
+
+    The way by which `torch.amp.GradScaler` tells fused optimisers to leave a step out; counters of steps stay too.
+    """
+    assert is_fused(optimiser)
+    told = {"grad_scale": None, "found_inf": skip.float()}
+    for name, value in told.items():
+        setattr(optimiser, name, value)
+    try:
+        optimiser.step()
+    finally:
+        for name in told:
+            delattr(optimiser, name)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -29,10 +29,16 @@ def resolve_precision(option: PrecisionOption, device: torch.device) -> Precisio
     return option
 
 
-def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """Return the context of a forward pass; enter it for the models only, the loss computes in float32 by itself."""
+def autocast(precision: Precision, device: torch.device, *, keeps_casts: bool = True) -> AbstractContextManager[object]:
+    """Return the context of a forward pass; enter it for the models only, the loss computes in float32 by itself.
+
+    Args:
+        precision: fp32 leaves everything as it is.
+        device: where the models are.
+        keeps_casts: whether weights that were cast are kept until the context ends; a CUDA graph must cast its own.
+    """
     dtype = AUTOCAST_TYPES.get(precision)
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=keeps_casts)
 
 
 def gradient_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:

@@ -1,42 +1,93 @@
 """One optimiser step: augment, forward, loss with memory, backward, optimiser, teacher.
 
-Shapes: B rows of the batch, N rows of the pack, C outputs; H and W the pack's size, h and w the model's.
+Shapes: B rows of the batch, b of a part of it, N rows of the pack, C outputs; H and W the pack's size, h and w the
+model's.
 """
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.utils import clip_grad_norm_
+from torch import nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from manifests.errors import ConfigError
+from manifests.selection import class_prior
 from pipeline.augment import augment_params
 from pipeline.loaders import LoadedStep
 from pipeline.prepare import prepare_images
 from trainer.config import TrainConfig
 from trainer.data import TrainingData
-from trainer.losses import LossParts, bce_loss
+from trainer.distributed import ALONE, Ranks
+from trainer.forward import runner
+from trainer.losses import LossParts
+from trainer.methods import METHODS, LossInputs
 from trainer.mixup import mixup_draw
-from trainer.nvum import log_prior, nvum_step
-from trainer.optim import set_learning_rate
+from trainer.nvum import log_prior
+from trainer.optim import is_fused, set_learning_rate, step_unless
 from trainer.precision import autocast, resolve_precision
+from trainer.replicas import data_parallel
 from trainer.schedule import learning_rate
 from trainer.state import TrainState
 
 
 class TrainStep:
-    """Takes a batch and moves the state; on a GPU it never waits for the device, unless `step.on_nonfinite=skip`."""
+    """Takes a batch and moves the state; on a GPU it never waits for the device, as long as the optimiser is fused.
 
-    def __init__(self, config: TrainConfig, data: TrainingData, state: TrainState, *, steps_per_epoch: int) -> None:
+    A step whose loss or gradient is not finite moves no weight: the host looks at it where the loss is at hand (on a
+    CPU), elsewhere the device decides.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: TrainingData,
+        state: TrainState,
+        *,
+        steps_per_epoch: int,
+        ranks: Ranks = ALONE,
+        host_looks: bool | None = None,
+    ) -> None:
+        """Compile or capture the networks, where the configuration says so.
+
+        Args:
+            config: resolved.
+            data: targets and prior.
+            state: what every step moves.
+            steps_per_epoch: for the schedule.
+            ranks: the processes of the run.
+            host_looks: whether the host asks after each step if all is finite; by default where it costs nothing.
+        """
         self.config = config
         self.state = state
         self.device = device = torch.device(config.run.device)
         self.steps_per_epoch = steps_per_epoch
+        self.ranks = ranks
         self.precision = resolve_precision(config.step.precision, device)
+        self._method = METHODS[config.loss.name]
+        self._host_looks = (device.type == "cpu" or not is_fused(state.optimiser)) if host_looks is None else host_looks
         self._targets_NC = torch.from_numpy(data.train.targets_NC).to(device)
         self._mask_NC = torch.from_numpy(data.train.mask_NC).to(device)
         self._log_prior_C = log_prior(torch.from_numpy(data.prior_C)).float().to(device)
+        prior_C = class_prior(data.train, "plain")
+        largest = 1 - 1 / (data.train.num_selected + 1)
+        self._log_odds_C = torch.from_numpy(prior_C.clip(max=largest)).logit().float().to(device)
+
+        self._student = data_parallel(self._runner(state.student), ranks, device)
+        self._teacher = None if state.teacher is None else self._runner(state.teacher.module)
+
+    def _runner(self, module: nn.Module) -> nn.Module:
+        config, size_px = self.config, self.config.model.input_size_px
+        num_images = next(part_sizes(config.loader.batch_size, config.step.accumulate))
+        return runner(
+            module,
+            config.step,
+            shape=(num_images, 1, size_px, size_px),
+            device=self.device,
+            precision=self.precision,
+        )
 
     @property
     def next_lr(self) -> float:
@@ -54,86 +105,159 @@ class TrainStep:
                 it, so that nothing is asked back from a GPU.
 
         Returns:
-            The loss and its parts; None where the step was skipped, because the loss was not finite or this process has
-            no sample in it.
+            The loss and its parts, without a gradient; None where this process has no sample in the step.
 
         Raises:
-            ConfigError: the loss is not finite and `step.on_nonfinite=stop`; on a GPU, who reads the sums finds out.
+            ConfigError: loss or gradient is not finite and `step.on_nonfinite=stop`; where the device decides, the
+                loss is NaN then, and who reads the sums finds out.
         """
-        set_learning_rate(self.state.optimiser, self.next_lr)
-        parts = self._forward_backward(loaded, sample_index_B) if len(sample_index_B) else None
-        self.state.cursor.step += 1
-        self.state.cursor.consumed = loaded.consumed
+        state = self.state
+        set_learning_rate(state.optimiser, self.next_lr)
+        state.optimiser.zero_grad(set_to_none=True)
+        skips = self.config.step.on_nonfinite == "skip"
+        statistics = [buffer.clone() for buffer in state.student.buffers()] if skips else []
+        state.student.train()
+        if len(sample_index_B):
+            parts = self._forward_backward(loaded, sample_index_B)
+        else:
+            parts = None
+            if not self.ranks.is_alone:
+                self._student(None).backward()
+        parts = self._update(parts, statistics)
+        state.cursor.step += 1
+        state.cursor.consumed = loaded.consumed
         return parts
 
-    def _forward_backward(self, loaded: LoadedStep, sample_index_B: npt.NDArray[np.int64]) -> LossParts | None:
+    def _forward_backward(self, loaded: LoadedStep, sample_index_B: npt.NDArray[np.int64]) -> LossParts:
+        """Return the loss of the batch, whose gradient has been added to the weights' part by part."""
         state, config = self.state, self.config
         params = augment_params(config.run.seed, state.cursor.epoch, sample_index_B, config.augment)
         images_B1hw = prepare_images(loaded.batch.images_B1HW, params, config.model.input_size_px)
-        skips = config.step.on_nonfinite == "skip"
-        statistics = [buffer.clone() for buffer in state.student.buffers()] if skips else []
-
-        state.student.train()
-        with self._autocast():
-            logits_BC = state.student(images_B1hw)
-        parts = self._loss(logits_BC, images_B1hw, loaded)
-
-        # On a CPU the loss is at hand; on a GPU only who chose `skip` pays for asking.
-        if (skips or self.device.type == "cpu") and not bool(torch.isfinite(parts.loss)):
-            if not skips:
-                raise nonfinite_loss(epoch=state.cursor.epoch, step=state.cursor.step)
-            for buffer, before in zip(state.student.buffers(), statistics, strict=True):
-                buffer.copy_(before)
-            return None
-        self._update(parts.loss)
-        return parts
-
-    def _loss(self, logits_BC: torch.Tensor, images_B1hw: torch.Tensor, loaded: LoadedStep) -> LossParts:
-        state, config = self.state, self.config
         index_B = loaded.batch.sample_index_B
         row_B = index_B.clamp(min=0)  # a row that does not count (-1) has no targets; the loss leaves it out
         targets_BC, mask_BC = self._targets_NC[row_B], self._mask_NC[row_B]
-        if state.memory is None:
-            return bce_loss(logits_BC, targets_BC, mask_BC, index_B, num_global=loaded.num_global)
-        teacher_logits_BC = logits_BC.detach()
-        if state.teacher is not None:
-            with self._autocast():
-                teacher_logits_BC = state.teacher.forward_train(images_B1hw)
-        perm_B, lam = mixup_draw(config.run.seed, state.cursor.epoch, loaded.consumed, 0, len(index_B))
-        return nvum_step(
-            logits_BC,
-            teacher_logits_BC,
-            targets_BC,
-            mask_BC,
-            index_B,
+
+        sizes = list(part_sizes(len(sample_index_B), config.step.accumulate))
+        whole: LossParts | None = None
+        tensors = (images_B1hw, targets_BC, mask_BC, index_B)
+        for number, (images_b1hw, targets_bC, mask_bC, index_b) in enumerate(
+            zip(*(tensor.split(sizes) for tensor in tensors), strict=True)
+        ):
+            with self._gradients_stay_here() if number + 1 < len(sizes) else nullcontext():
+                with self._autocast():
+                    logits_bC = self._student(images_b1hw)
+                parts = self._loss(logits_bC, images_b1hw, targets_bC, mask_bC, index_b, loaded, number)
+                self._backward(parts.loss)
+            parts = parts._replace(loss=parts.loss.detach())
+            whole = parts if whole is None else whole.plus(parts)
+        assert whole is not None
+        return whole
+
+    def _loss(
+        self,
+        logits_bC: torch.Tensor,
+        images_b1hw: torch.Tensor,
+        targets_bC: torch.Tensor,
+        mask_bC: torch.Tensor,
+        index_b: torch.Tensor,
+        loaded: LoadedStep,
+        part: int,
+    ) -> LossParts:
+        state, config = self.state, self.config
+        teacher_logits_bC, perm_b, lam = logits_bC.detach(), None, 1.0
+        if self._method.reads_teacher:
+            if state.teacher is not None:
+                with self._autocast():
+                    teacher_logits_bC = state.teacher.forward_train(images_b1hw, run=self._teacher)
+            drawn_b, lam = mixup_draw(
+                config.run.seed, state.cursor.epoch, loaded.consumed, self.ranks.rank, len(index_b), part=part
+            )
+            perm_b = torch.from_numpy(drawn_b).to(self.device, non_blocking=True)
+        inputs = LossInputs(
+            logits_BC=logits_bC,
+            teacher_logits_BC=teacher_logits_bC,
+            targets_BC=targets_bC,
+            mask_BC=mask_bC,
+            index_B=index_b,
+            num_global=loaded.num_global,
             memory=state.memory,
             log_prior_C=self._log_prior_C,
-            perm_B=torch.from_numpy(perm_B).to(self.device, non_blocking=True),
+            log_odds_C=self._log_odds_C,
+            perm_B=perm_b,
             lam=lam,
-            config=config.loss,
-            num_global=loaded.num_global,
         )
+        return self._method.compute(inputs, config.loss)
 
-    def _update(self, loss: torch.Tensor) -> None:
-        state = self.state
-        state.optimiser.zero_grad(set_to_none=True)
-        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        if self.config.step.clip_norm > 0:
-            state.scaler.unscale_(state.optimiser)
-            clip_grad_norm_(state.student.parameters(), self.config.step.clip_norm)
-        state.scaler.step(state.optimiser)
-        state.scaler.update()
+    def _backward(self, loss: torch.Tensor) -> None:
+        """Add the gradient of a loss; that of one which is not finite is NaN throughout, so that every rank sees it."""
+        seed = torch.where(loss.isfinite(), 1.0, float("nan")).to(loss.dtype)
+        if not self.ranks.is_alone:
+            loss = loss * self.ranks.world_size  # losses of ranks add up, but gradients are averaged
+        self.state.scaler.scale(loss).backward(gradient=seed)  # type: ignore[no-untyped-call]
+
+    def _update(self, parts: LossParts | None, statistics: list[torch.Tensor]) -> LossParts | None:
+        """Move weights, scaler and teacher, unless the gradient is not finite; the same on every rank.
+
+        fp16's scaler makes gradients overflow on purpose, to find its scale: that stops no run.
+        """
+        state, config = self.state, self.config
+        scaled, skips = state.scaler.is_enabled(), config.step.on_nonfinite == "skip"
+        state.scaler.unscale_(state.optimiser)
+        weights = [weight for weight in state.student.parameters() if weight.grad is not None]
+        norm = get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        if config.step.clip_norm > 0:
+            clip_grads_with_norm_(weights, config.step.clip_norm, norm)
+        finite = norm.isfinite()
+
+        if self._host_looks and not bool(finite):
+            if not skips and not (scaled and (parts is None or bool(parts.loss.isfinite()))):
+                raise nonfinite_loss(epoch=state.cursor.epoch, step=state.cursor.step)
+            for buffer, before in zip(state.student.buffers(), statistics, strict=False):
+                buffer.copy_(before)
+            if scaled:
+                state.scaler.step(state.optimiser)  # does nothing but take note
+                state.scaler.update()
+            return parts._replace(applied=finite) if parts is not None and skips else parts
+        if scaled:
+            state.scaler.step(state.optimiser)
+            state.scaler.update()
+        elif self._host_looks:
+            state.optimiser.step()
+        else:
+            step_unless(state.optimiser, ~finite)
+
+        applied = None if self._host_looks or not skips else finite
+        if applied is not None:
+            for buffer, before in zip(state.student.buffers(), statistics, strict=True):
+                torch.where(applied, buffer, before, out=buffer)
         if state.teacher is not None:
-            state.teacher.update(state.student)
+            state.teacher.update(state.student, applied=applied)
+        if parts is None or self._host_looks:
+            return parts
+        if skips:
+            return parts._replace(applied=finite)
+        return parts if scaled else parts._replace(loss=torch.where(finite, parts.loss, float("nan")))
+
+    def _gradients_stay_here(self) -> AbstractContextManager[object]:
+        """Return the context in which gradients are added up on this rank only."""
+        context: AbstractContextManager[object] = getattr(self._student, "no_sync", nullcontext)()
+        return context
 
     def _autocast(self) -> AbstractContextManager[object]:
         return autocast(self.precision, self.device)
 
 
+def part_sizes(batch_size: int, num_parts: int) -> Iterator[int]:
+    """Yield the sizes of the parts that a batch is computed in, the largest first; none is empty."""
+    num_parts = min(num_parts, batch_size)
+    for part in range(num_parts):
+        yield (batch_size - part - 1) // num_parts + 1
+
+
 def nonfinite_loss(*, epoch: int, step: int) -> ConfigError:
     """Return the error that stops a run whose loss is not a finite number."""
     return ConfigError(
-        f"epoch {epoch}, step {step}: the loss is not a finite number, so the run stops; its checkpoints are from "
-        "before. Lower optim.lr, set step.clip_norm=1, use step.precision=fp32, or go on over such steps with "
-        "--set step.on_nonfinite=skip"
+        f"epoch {epoch}, step {step}: the loss or its gradient is not a finite number, so the run stops; its "
+        "checkpoints are from before. Lower optim.lr, set step.clip_norm=1, use step.precision=fp32, or go on over "
+        "such steps with --set step.on_nonfinite=skip"
     )
