@@ -7,28 +7,18 @@ zero, so the bytes are a function of the images and of Pillow's encoders alone.
 import io
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 
 from pipeline.image_spec import ImageSpec
-from pipeline.pack_files import Shard
 from pipeline.packing.decoded import DecodedImage
 from pipeline.packing.shard_cut import samples_per_shard
 from pipeline.packing.shard_format import Encoding, Joiner, ShardLayout, Sink
-from pipeline.tar_shard import (
-    BLOCK_BYTES,
-    INDEX_SUFFIX,
-    SAMPLE_INDEX,
-    TARGETS,
-    index_content,
-    member_name,
-    padded,
-    read_shard_index,
-)
+from pipeline.packing.tar_check import shard_problems
+from pipeline.packing.ustar import member
+from pipeline.tar_shard import BLOCK_BYTES, INDEX_SUFFIX, SAMPLE_INDEX, TARGETS, index_content, member_name
 
 RECORD_BYTES = 20 * BLOCK_BYTES
 """A tar ends with at least two blocks of zeros, and at a multiple of this."""
@@ -66,25 +56,7 @@ class TarFormat:
 
     def problems(self, path: Path, layout: ShardLayout, first_index: int, rejected: Collection[int]) -> list[str]:
         """Return what is wrong inside a shard: its index, a header, a number, the kind of an image, its end."""
-        num_bytes = path.stat().st_size
-        shard = Shard(
-            file=path.name, first_index=first_index, num_samples=layout.num_samples, num_bytes=num_bytes, sha256=""
-        )
-        index_file = path.with_suffix(INDEX_SUFFIX)
-        try:
-            offset_n, num_bytes_n = read_shard_index(index_file.read_bytes(), shard, layout.encoding.image)
-        except (OSError, ValueError) as error:
-            return [f"its index {index_file.name}: {error}"]
-        problems = []
-        with path.open("rb") as file:
-            for row in range(layout.num_samples):
-                if problem := _sample_problem(
-                    file, layout, first_index + row, int(offset_n[row]), int(num_bytes_n[row]), rejected
-                ):
-                    problems.append(f"sample_index {first_index + row}: {problem}")
-            if any(file.read()):
-                problems.append("it does not end with zeros")
-        return problems
+        return shard_problems(path, layout, first_index, rejected)
 
 
 class TarWriter:
@@ -127,37 +99,6 @@ class TarWriter:
         return {INDEX_SUFFIX: index}
 
 
-def _sample_problem(
-    file: BinaryIO, layout: ShardLayout, sample_index: int, offset: int, num_bytes: int, rejected: Collection[int]
-) -> str:
-    """Return what is wrong with the members of a sample, nothing if they are right; leave the file after them."""
-    if not num_bytes:
-        return "" if sample_index in rejected else "no image, and it is not rejected"
-    if sample_index in rejected:
-        return "it is rejected but has an image"
-    file.seek(offset - BLOCK_BYTES)
-    name = member_name(sample_index, layout.encoding.image)
-    found_header, content, _ = (file.read(size) for size in (BLOCK_BYTES, num_bytes, padded(num_bytes) - num_bytes))
-    number = b"".join(member(member_name(sample_index, SAMPLE_INDEX), sample_index.to_bytes(8, "little")))
-    found_number = file.read(len(number))
-    if found_header != header(name, num_bytes):
-        return f"no header of {name} before it"
-    if found_number != number:
-        return f"its {SAMPLE_INDEX} is not {sample_index}"
-    if layout.num_targets:
-        expected = header(member_name(sample_index, TARGETS), 4 * layout.num_targets)
-        if file.read(BLOCK_BYTES) != expected or len(file.read(padded(4 * layout.num_targets))) % BLOCK_BYTES:
-            return f"no targets of {layout.num_targets} numbers"
-    plugin = JpegImageFile if layout.encoding.image == "jpg" else PngImageFile
-    mode = "L" if layout.spec.bits == 8 else "I;16"
-    try:
-        image = plugin(io.BytesIO(content))
-    except Exception as error:  # noqa: BLE001 - a damaged image makes Pillow raise what it likes
-        return f"{name} is not an image ({error})"
-    found, expected_size = (*image.size, image.mode), (layout.spec.width_px, layout.spec.height_px, mode)
-    return "" if found == expected_size else f"{name} is {found}, expected {expected_size}"
-
-
 def encode(image: DecodedImage, spec: ImageSpec, encoding: Encoding) -> bytes:
     """Return an image as a gray JPEG or PNG; the source's own bytes where they are a JPEG that fits already."""
     assert image.pixels_HW.shape == (spec.height_px, spec.width_px)
@@ -172,18 +113,3 @@ def encode(image: DecodedImage, spec: ImageSpec, encoding: Encoding) -> bytes:
     content = io.BytesIO()
     Image.fromarray(image.pixels_HW).save(content, **options)
     return content.getvalue()
-
-
-def member(name: str, content: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return header, content and padding of a regular file in a USTAR archive."""
-    return header(name, len(content)), content, bytes(padded(len(content)) - len(content))
-
-
-def header(name: str, num_bytes: int) -> bytes:
-    """Return the USTAR header of a regular file, rw-r--r--, of owner 0 and time 0."""
-    mode, owner, group, time_s = 0o644, 0, 0, 0
-    numbers = f"{mode:07o}\0{owner:07o}\0{group:07o}\0{num_bytes:011o}\0{time_s:011o}\0"
-    begin = name.encode("ascii").ljust(100, b"\0") + numbers.encode()
-    end = b"0".ljust(101, b"\0") + b"ustar\x0000"
-    checksum = sum(begin) + 8 * ord(" ") + sum(end)
-    return (begin + f"{checksum:06o}\0 ".encode() + end).ljust(BLOCK_BYTES, b"\0")
