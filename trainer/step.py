@@ -17,6 +17,7 @@ from manifests.errors import ConfigError
 from manifests.selection import class_prior
 from pipeline.augment import augment_params
 from pipeline.loaders import LoadedStep
+from pipeline.order import num_steps
 from pipeline.prepare import prepare_images
 from trainer.config import TrainConfig
 from trainer.data import TrainingData
@@ -45,9 +46,8 @@ class TrainStep:
         config: TrainConfig,
         data: TrainingData,
         state: TrainState,
-        *,
-        steps_per_epoch: int,
         ranks: Ranks = ALONE,
+        *,
         host_looks: bool | None = None,
     ) -> None:
         """Compile or capture the networks, where the configuration says so.
@@ -56,15 +56,16 @@ class TrainStep:
             config: resolved.
             data: targets and prior.
             state: what every step moves.
-            steps_per_epoch: for the schedule.
             ranks: the processes of the run.
             host_looks: whether the host asks after each step if all is finite; by default where it costs nothing.
         """
         self.config = config
         self.state = state
         self.device = device = torch.device(config.run.device)
-        self.steps_per_epoch = steps_per_epoch
         self.ranks = ranks
+        self.steps_per_epoch = num_steps(
+            data.train.num_selected, batch_size=config.loader.batch_size, world_size=ranks.world_size
+        )
         self.precision = resolve_precision(config.step.precision, device)
         self._method = METHODS[config.loss.name]
         self._host_looks = (device.type == "cpu" or not is_fused(state.optimiser)) if host_looks is None else host_looks
@@ -210,8 +211,8 @@ class TrainStep:
         finite = norm.isfinite()
 
         if self._host_looks and not bool(finite):
-            if not skips and not (scaled and (parts is None or bool(parts.loss.isfinite()))):
-                raise nonfinite_loss(epoch=state.cursor.epoch, step=state.cursor.step)
+            if not skips and not (scaled and self._loss_is_finite(parts)):
+                raise self.ranks.shared(nonfinite_loss(epoch=state.cursor.epoch, step=state.cursor.step))
             for buffer, before in zip(state.student.buffers(), statistics, strict=False):
                 buffer.copy_(before)
             if scaled:
@@ -237,6 +238,11 @@ class TrainStep:
         if skips:
             return parts._replace(applied=finite)
         return parts if scaled else parts._replace(loss=torch.where(finite, parts.loss, float("nan")))
+
+    def _loss_is_finite(self, parts: LossParts | None) -> bool:
+        """Tell whether the loss is finite on every rank; waits for the device."""
+        here = torch.ones((), device=self.device) if parts is None else parts.loss
+        return bool(self.ranks.all_true(here.isfinite()))
 
     def _gradients_stay_here(self) -> AbstractContextManager[object]:
         """Return the context in which gradients are added up on this rank only."""
