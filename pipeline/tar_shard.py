@@ -26,7 +26,6 @@ INDEX_VERSION = "v1.2"
 SAMPLE_INDEX = "sample_index"
 SAMPLE_INDEX_BYTES = 8
 TARGETS = "targets"
-WORDS_A_MEMBER = 4
 
 
 def member_name(sample_index: int, extension: str) -> str:
@@ -83,22 +82,21 @@ def read_shard_index(
     words = content.split()
     if words[:1] != [INDEX_VERSION.encode()]:
         raise ValueError(f"begins with {content[:16]!r}, expected {INDEX_VERSION!r}")
-    num_present = int(words[1]) if len(words) > 1 else -1
-    num_members, rest = divmod(len(words) - 2, max(num_present, 1) * WORDS_A_MEMBER)
-    if not 0 <= num_present <= shard.num_samples or rest or num_members not in ((2, 3) if num_present else (0,)):
-        raise ValueError(f"{len(words):,} words for {num_present:,} samples, {shard.file} has {shard.num_samples:,}")
-    members = np.array(words[2:], dtype=np.bytes_).reshape(num_present, num_members, WORDS_A_MEMBER)
-    names = members[:, 0, 3].tolist() if num_present else []
-    sample_index_n = [int(name.partition(b".")[0]) for name in names]
-    num_bytes_n = members[:, 0, 2].astype(np.int64) if num_present else np.zeros(0, np.int64)
-    target_bytes = int(members[0, 2, 2]) if num_members > 2 else 0
+    try:
+        words_a_sample = (len(words) - 2) // (int(words[1]) or 1) or 1
+        sample_index_n = [int(name.partition(b".")[0]) for name in words[5::words_a_sample]]
+        num_bytes_n = np.array([int(size) for size in words[4::words_a_sample]], np.int64)
+        target_bytes = int(words[12]) if words_a_sample == 12 else 0
+    except (IndexError, OverflowError) as error:
+        raise ValueError(str(error)) from error
     if index_content(sample_index_n, num_bytes_n, extension, target_bytes) != content:
         raise ValueError(f"damaged, or not of {extension} images")
-    row_n = np.array(sample_index_n, dtype=np.int64) - shard.first_index
+    row_n = np.array(sample_index_n, np.int64) - shard.first_index
     if (np.diff(row_n, prepend=-1, append=shard.num_samples) < 1).any() or (num_bytes_n < 1).any():
-        raise ValueError(f"its samples are not those of {shard.file}, from {shard.first_index} on and ascending")
+        last = shard.first_index + shard.num_samples - 1
+        raise ValueError(f"its samples are not those of {shard.file}: {shard.first_index} to {last}, ascending")
     offset_r, num_bytes_r = np.zeros((2, shard.num_samples), np.int64)
     offset_r[row_n], num_bytes_r[row_n] = image_offsets(num_bytes_n, target_bytes), num_bytes_n
-    if int((offset_r + num_bytes_r).max()) > shard.num_bytes:
-        raise ValueError(f"it has images up to byte {int((offset_r + num_bytes_r).max()):,} of {shard.num_bytes:,}")
+    if (end := int((offset_r + num_bytes_r).max())) > shard.num_bytes:
+        raise ValueError(f"it has images up to byte {end:,} of {shard.num_bytes:,}")
     return offset_r, num_bytes_r

@@ -26,9 +26,12 @@ from pipeline.tar_shard import (
 
 def shard_problems(path: Path, layout: ShardLayout, first_index: int, rejected: Collection[int]) -> list[str]:
     """Return what is wrong inside a shard, a line for each sample; images are not decoded."""
-    num_bytes = path.stat().st_size
     shard = Shard(
-        file=path.name, first_index=first_index, num_samples=layout.num_samples, num_bytes=num_bytes, sha256=""
+        file=path.name,
+        first_index=first_index,
+        num_samples=layout.num_samples,
+        num_bytes=path.stat().st_size,
+        sha256="",
     )
     index_file = path.with_suffix(INDEX_SUFFIX)
     try:
@@ -42,7 +45,7 @@ def shard_problems(path: Path, layout: ShardLayout, first_index: int, rejected: 
     )
     if content != expected:
         return [f"its index {index_file.name}: not of {layout.num_targets} targets a sample"]
-    problems = []
+    problems, rejected = [], set(rejected)
     with path.open("rb") as file:
         for row, (offset, size) in enumerate(zip(offset_n.tolist(), num_bytes_n.tolist(), strict=True)):
             problem = sample_problem(file, layout, first_index + row, offset, size, first_index + row in rejected)
