@@ -1,5 +1,6 @@
 """Where each image of a `tar` pack lies, for loaders that read any sample by its sample_index."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +39,12 @@ def read_tar_index(pack: Pack) -> TarIndex:
     for shard in pack.shards:
         rows = slice(shard.first_index, shard.first_index + shard.num_samples)
         path = pack.shard_path(shard).with_suffix(INDEX_SUFFIX)
+        checksums = [side_file.sha256 for side_file in shard.side_files if side_file.file == path.name]
         try:
-            offset_N[rows], num_bytes_N[rows] = read_shard_index(path.read_bytes(), shard, pack.encoding.image)
+            content = path.read_bytes()
+            if [hashlib.sha256(content).hexdigest()] != checksums:
+                raise ValueError("its checksum is not that of pack.json")
+            offset_N[rows], num_bytes_N[rows] = read_shard_index(content, shard, pack.encoding.image)
         except (OSError, ValueError) as error:
             raise PackError(f"{path}: not the index of {shard.file} ({error}); {_repair(pack)}") from error
     absent = tuple(np.flatnonzero(num_bytes_N == 0).tolist())

@@ -87,9 +87,10 @@ def read_shard_index(
         sample_index_n = [int(name.partition(b".")[0]) for name in words[5::words_a_sample]]
         num_bytes_n = np.array([int(size) for size in words[4::words_a_sample]], np.int64)
         target_bytes = int(words[12]) if words_a_sample == 12 else 0
+        again = index_content(sample_index_n, num_bytes_n, extension, target_bytes)
     except (IndexError, OverflowError) as error:
         raise ValueError(str(error)) from error
-    if index_content(sample_index_n, num_bytes_n, extension, target_bytes) != content:
+    if again != content:
         raise ValueError(f"damaged, or not of {extension} images")
     row_n = np.array(sample_index_n, np.int64) - shard.first_index
     if (np.diff(row_n, prepend=-1, append=shard.num_samples) < 1).any() or (num_bytes_n < 1).any():
