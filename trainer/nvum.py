@@ -31,7 +31,7 @@ from trainer.nvum_plain import plain_step
 __all__ = ["Implementation", "NVUMConfig", "Regulariser", "log_prior", "nvum_step"]
 
 Implementation = Literal["auto", "plain", "analytic", "triton"]
-"""Who computes the step: `plain` (autograd, the oracle), `analytic` (its gradient written down), `triton` (one kernel)."""
+"""Who computes the step: `plain` (autograd, the oracle), `analytic` (gradient written down), `triton` (one kernel)."""
 
 HAS_TRITON = find_spec("triton") is not None
 """CUDA builds of torch for Linux bring it along."""

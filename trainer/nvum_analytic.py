@@ -138,7 +138,7 @@ class _KnownGradient(torch.autograd.Function):
         return loss.view_as(loss)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (grad_BC,) = ctx.saved_tensors
         return (grad_BC * grad_loss).to(ctx.dtype), None, None
