@@ -16,13 +16,13 @@ class Reason(StrEnum):
     """A file of no bytes."""
 
     NOT_AN_IMAGE = "not_an_image"
-    """Neither PNG nor JPEG by its first bytes."""
+    """Not of a format that is read, by its first bytes."""
 
     UNSUPPORTED = "unsupported"
-    """An image whose pixels have no meaning as gray here: 16-bit colour, CMYK."""
+    """An image whose pixels have no meaning as gray here (16-bit colour, CMYK), or whose decoder is not installed."""
 
     ANIMATED = "animated"
-    """More than one picture in the file."""
+    """More than one picture in the file: an animation, several pages or frames."""
 
     ZERO_SIZE = "zero_size"
     """Its header says no rows or no columns."""

@@ -1,6 +1,7 @@
 """Images that have no pixels: always a `Rejection` with its reason, never another error, a warning or a hang."""
 
 import io
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from PIL import Image
 
 from pipeline.image_spec import ImageSpec
 from pipeline.packing import pixels
-from pipeline.packing.pixels import MAX_PIXELS, read_image
+from pipeline.packing.pixels import read_image
 from pipeline.packing.rejection import Reason, Rejection
+from pipeline.packing.sources.limits import MAX_PIXELS
 from tests.png_writer import SIGNATURE, chunk, encode_png, header
 
 FILM = (np.add.outer(np.arange(40), np.arange(30)) + np.arange(30) % 7).astype(np.uint8)
@@ -75,8 +77,11 @@ def test_random_bytes_are_rejected(content: bytes, signature: bytes) -> None:
     ("content", "message"),
     [
         (b"", "empty file: 0 bytes"),
-        (b"<!DOCTYPE html><html>", "not an image: neither PNG nor JPEG; begins with b'<!DOCTYPE html><'"),
-        (encoded("GIF"), "not an image: neither PNG nor JPEG; begins with b'GIF87a"),
+        (
+            b"<!DOCTYPE html><html>",
+            "not an image: none of PNG, JPEG, JPEG 2000, TIFF, DICOM; begins with b'<!DOC",
+        ),
+        (encoded("GIF"), "not an image: none of PNG, JPEG, JPEG 2000, TIFF, DICOM; begins with b'GIF87a"),
         (SIGNATURE + header(0, 5) + chunk(b"IEND", b""), "zero size: 0 x 5 px"),
         (SIGNATURE + header(40_000, 40_000) + chunk(b"IEND", b""), "too large: 40000 x 40000 px"),
         (SIGNATURE + header(5, 5) + chunk(b"IEND", b""), "corrupt: cannot load this image"),
@@ -110,7 +115,7 @@ def test_animated_png_is_rejected() -> None:
 def test_cmyk_jpeg_is_rejected() -> None:
     buffer = io.BytesIO()
     Image.new("CMYK", (8, 8)).save(buffer, "JPEG")
-    assert str(rejection(buffer.getvalue())) == "unsupported: JPEG of mode CMYK"
+    assert str(rejection(buffer.getvalue())) == "unsupported: JPEG of 4 colour components"
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg"])
@@ -133,8 +138,10 @@ def test_decompression_bomb_costs_no_memory(tmp_path: Path, kind: str) -> None:
 
 
 def test_missing_file_and_folder_are_rejected(tmp_path: Path) -> None:
-    for path in (tmp_path / "absent.png", tmp_path):
-        with pytest.raises(Rejection, match="missing file: no such file"):
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    for path, message in ((tmp_path / "absent.png", "such"), (tmp_path, "regular"), (pipe, "regular")):
+        with pytest.raises(Rejection, match=f"missing file: no {message} file"):
             read_image(path, ImageSpec.square(16))
 
 
@@ -142,6 +149,7 @@ def test_unreadable_file_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "/secret/place.png")
 
+    (tmp_path / "film.png").write_bytes(PNG)
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(Rejection) as caught:
         read_image(tmp_path / "film.png", ImageSpec.square(16))

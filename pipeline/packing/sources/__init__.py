@@ -1,0 +1,1 @@
+"""From the bytes of one file to gray pixels of full range, a module a file format."""
