@@ -1,0 +1,66 @@
+"""FFCV's own writer and Loader in a process of their own: a thread of theirs that dies would make a test wait for ever.
+
+`python -m tests.ffcv_peer JOBS` runs the jobs of a JSON file; `run_ffcv` writes that file and ends what takes too long.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TIMEOUT_S = 240
+BATCH_SIZE = 16
+
+
+def run_ffcv(folder: Path, jobs: list[dict[str, Any]]) -> None:
+    """Run jobs in another process: what `read` and `write` of this module take, by the name of the job."""
+    file = folder / "ffcv_jobs.json"
+    file.write_text(json.dumps(jobs))
+    command = [sys.executable, "-m", "tests.ffcv_peer", str(file)]
+    root = Path(__file__).resolve().parent.parent
+    process = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert process.returncode == 0, process.stderr
+
+
+def read(beton: str, out: str, *, os_cache: bool, random: bool) -> None:
+    """Read a beton to its end with FFCV's Loader into `out`, an .npz of what each of its fields gave."""
+    from ffcv.loader import Loader, OrderOption
+
+    order = OrderOption.SEQUENTIAL
+    if random:  # FFCV's page cache wants the order that reads page by page
+        order = OrderOption.RANDOM if os_cache else OrderOption.QUASI_RANDOM
+    loader = Loader(
+        beton, batch_size=BATCH_SIZE, num_workers=1, os_cache=os_cache, order=order, seed=1, drop_last=False
+    )
+    batches = [tuple(field.numpy().copy() for field in batch) for batch in loader]
+    fields = [np.concatenate(field) for field in zip(*batches, strict=True)]
+    np.savez(out, **dict(zip(loader.reader.field_names, fields, strict=True)))
+
+
+def write(arrays: str, out: str, *, page_bytes: int) -> None:
+    """Write a beton with FFCV's own writer and one worker; `arrays` is an .npz of images and maybe targets.
+
+    Images of three dimensions go in as gray arrays, of four as RGB images.
+    """
+    from ffcv.fields import IntField, NDArrayField, RGBImageField
+    from ffcv.writer import DatasetWriter
+
+    with np.load(arrays) as stored:
+        images, targets_NC = stored["images"], stored["targets"]
+    image_field = NDArrayField(images.dtype, images.shape[1:]) if images.ndim == 3 else RGBImageField()
+    fields = {"image": image_field, "sample_index": IntField()}
+    if targets_NC.shape[1]:
+        fields["targets"] = NDArrayField(targets_NC.dtype, targets_NC.shape[1:])
+    samples = [(images[i], i, targets_NC[i])[: len(fields)] for i in range(len(images))]
+    DatasetWriter(out, fields, page_size=page_bytes, num_workers=1).from_indexed_dataset(samples)
+
+
+if __name__ == "__main__":
+    for job in json.loads(Path(sys.argv[1]).read_text()):
+        if job.pop("job") == "read":
+            read(**job)
+        else:
+            write(**job)
