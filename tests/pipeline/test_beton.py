@@ -1,4 +1,4 @@
-"""The layout of a beton, its checks, its bytes beside those of FFCV's writer. For FFCV's Loader: test_foreign_readers.py."""
+"""The layout of a beton, its checks, its bytes beside those of FFCV's writer; FFCV's Loader: test_foreign_readers.py."""
 
 import dataclasses
 import re
