@@ -1,4 +1,4 @@
-"""The layout of a beton, its checks, its bytes beside those of FFCV's writer; FFCV's Loader: test_foreign_readers.py."""
+"""Layout of a beton, its checks, its bytes beside those of FFCV's writer, FFCV's Loader: test_foreign_readers.py."""
 
 import dataclasses
 import re
