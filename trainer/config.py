@@ -87,6 +87,12 @@ class StepConfig:
     def __post_init__(self) -> None:
         refuse_unless(isfinite(self.clip_norm) and self.clip_norm >= 0, "step.clip_norm", self.clip_norm, "0 or more")
         refuse_unless(self.accumulate >= 1, "step.accumulate", self.accumulate, "1 or more")
+        refuse_unless(
+            not self.sync_batchnorm or self.accumulate == 1,
+            "step.sync_batchnorm",
+            self.sync_batchnorm,
+            "step.accumulate=1 with it: GPUs may have different numbers of parts",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,12 @@
 ====== =============================================================================================================
 event  fields beside ``event``
 ====== =============================================================================================================
-start  seed, device, num_threads, num_train, num_valid, torch (version)
-resume epoch, step, checkpoint, num_threads
+start  seed, device, num_threads, world_size, num_train, num_valid, torch (version)
+resume epoch, step, checkpoint, num_threads, world_size
 train  epoch, step, loss, bce, reg (means over the samples since the last such event), num_samples,
-       num_rows_nonfinite, num_steps_skipped, lr, images_per_s, data_wait_fraction, elapsed_s
-epoch  epoch, step, loss, bce, reg (means over the epoch), num_samples, num_rows_nonfinite, num_steps_skipped,
-       valid_mean_auroc, valid_auroc, is_best,
+       num_rows_skipped, num_rows_nonfinite, num_steps_skipped, lr, images_per_s, data_wait_fraction, elapsed_s
+epoch  epoch, step, loss, bce, reg (means over the epoch), num_samples, num_rows_skipped, num_rows_nonfinite,
+       num_steps_skipped, valid_mean_auroc, valid_auroc, is_best,
        epoch_s (validation included), images_per_s, data_wait_fraction (of the training alone)
 warning  message
 stop   epoch, step, signal
@@ -72,22 +72,34 @@ class EventLog:
         self.close()
 
 
+class SilentLog(EventLog):
+    """The history of a rank that writes none."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(os.devnull))
+
+    def write(self, event: str, **fields: object) -> None:
+        """Write nothing."""
+
+    def sync(self) -> int:
+        """Return 0: there is nothing."""
+        return 0
+
+
 def cut_back(path: Path, lost: Path, *, num_bytes: int) -> int:
     """Move what `path` holds after `num_bytes` to the end of `lost`; return how many bytes that were.
 
     The tail is on the disk in `lost` before it leaves `path`, so that a crash between the two repeats it at worst.
+    Where `path` is missing or shorter (deleted or changed since), what is left of it stays, up to its last whole line.
 
     Raises:
-        ConfigError: `path` is missing or shorter than that (it was deleted or changed since), or cannot be written.
+        ConfigError: `path` cannot be written.
     """
-    found = path.stat().st_size if path.is_file() else 0
-    if found < num_bytes:
-        raise ConfigError(
-            f"{path}: a part of the history is gone: {found:,} bytes, expected {num_bytes:,} or more; restore the file"
-        )
     try:
         path.touch()
         with path.open("r+b") as file:
+            kept_bytes = file.read(num_bytes)
+            num_bytes = kept_bytes.rfind(b"\n") + 1  # a history from before the loss may end within a line here
             file.seek(num_bytes)
             tail = file.read()
             if tail:
@@ -100,6 +112,16 @@ def cut_back(path: Path, lost: Path, *, num_bytes: int) -> int:
     except OSError as error:
         raise _unwritable(path, str(error)) from error
     return len(tail)
+
+
+def last_event(path: Path) -> dict[str, Any] | None:
+    """Return the last event of a run; None where there is none, or none that can be read."""
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+        event = json.loads(lines[-1]) if lines else None
+    except (OSError, ValueError):
+        return None
+    return event if isinstance(event, dict) and "event" in event else None
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:

@@ -1,9 +1,9 @@
 """From what a command line asks for to a run that trained: settle, open, build, run, close."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,14 +19,22 @@ from trainer.checkpoint import Identities
 from trainer.config import TrainConfig
 from trainer.data import TrainingData, find_pack, open_training_data
 from trainer.display import Display
-from trainer.events import EventLog
+from trainer.distributed import ALONE, Ranks
+from trainer.events import EventLog, SilentLog
 from trainer.loop import TrainingLoop
 from trainer.models.registry import refuse_small_images_alone
-from trainer.resume import cut_history, newest_readable, refuse_other_results
-from trainer.rng import seed_generators
+from trainer.resume import (
+    Resumption,
+    cut_history,
+    differences_of_process,
+    newest_readable,
+    refuse_other_results,
+    what_ranks_share,
+)
+from trainer.rng import seed_generators, stream_seed
 from trainer.run_folder import RunFolder, next_run_name, only_unfinished
 from trainer.sections import Values, as_values, build
-from trainer.settle import refuse_several_processes, settle
+from trainer.settle import device_of_rank, settle
 from trainer.signals import StopRequest
 from trainer.state import TrainState, new_state
 
@@ -44,7 +52,7 @@ class Outcome:
     """Whether its last epoch is done; otherwise `--resume` goes on."""
 
     exit_code: int = 0
-    """128 + the signal that stopped it, or 0."""
+    """0, and 130 where Ctrl-C stopped it."""
 
 
 class _Parts(NamedTuple):
@@ -52,73 +60,99 @@ class _Parts(NamedTuple):
 
     config: TrainConfig
     data: TrainingData
+    ranks: Ranks
     state: TrainState
     train_loader: Loader
     valid_loader: Loader | None
 
 
-def train(given: Values, *, out: Path | None = None) -> Outcome:
+def train(given: Values, *, out: Path | None = None, ranks: Ranks = ALONE) -> Outcome:
     """Train a new run.
 
     Args:
         given: what was asked for, over the defaults.
         out: the run's folder; by default one of the workspace, named by pack, loss and model, and numbered.
+        ranks: the processes that train it together; all of them call this.
 
     Raises:
         UserError: whatever the user can repair; no folder is made for a run that could not begin.
     """
-    refuse_several_processes()
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(
-            f"{out}: exists already; go on with it by `cxr-train --resume --out {out}`, or choose another --out"
-        )
     with ExitStack() as stack:
-        config, data = _settled(build(TrainConfig, given, source="configuration"))
-        parts = _opened(stack, config, data, load_weights=True)
-        run = RunFolder.create(out, config) if out is not None else _create_numbered(config, data.pack)
-        stack.enter_context(run.lock())
+        with ranks.together():
+            if ranks.is_first and out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+                raise ConfigError(
+                    f"{out}: exists already; go on with it by `cxr-train --resume --out {out}`, or choose another --out"
+                )
+            config, data = _settled(build(TrainConfig, given, source="configuration"), ranks)
+        parts = _opened(stack, config, data, ranks, load_weights=True)
+        run = ranks.from_first(lambda: _created(stack, config, data.pack, out))
         return _run(run, parts)
 
 
-def resume(given: Values, *, out: Path | None = None) -> Outcome:
+def resume(given: Values, *, out: Path | None = None, ranks: Ranks = ALONE) -> Outcome:
     """Go on with a run from its newest checkpoint, or from its beginning where it has none yet.
 
     Args:
         given: what was asked for; it may differ from the run only where its results do not depend on it.
         out: the run's folder; by default the only unfinished one of the workspace.
+        ranks: the processes that go on with it together, as many as before or not; all of them call this.
 
     Raises:
         UserError: as for `train`; or the checkpoint belongs to something else.
     """
-    refuse_several_processes()
-    run = RunFolder(folder=out) if out is not None else only_unfinished(Workspace.current())
-    begun = run.read_config()
-    is_finished = run.is_finished
+    run, begun, is_finished = ranks.from_first(lambda: _begun(out))
     if is_finished and not given:
         return _finished_already(run)
     values = as_values(begun)
     for section, keys in given.items():
         values[section] |= keys
     with ExitStack() as stack:
-        config, data = _settled(build(TrainConfig, values, source="configuration"))
-        refuse_other_results(begun, config, run)
+        with ranks.together():
+            config, data = _settled(build(TrainConfig, values, source="configuration"), ranks)
+            refuse_other_results(begun, config, run)
         if is_finished:
             return _finished_already(run)
-        stack.enter_context(run.lock())
-        run.checkpoints.remove_partial()
-        resumed = newest_readable(run, _identities(config, data))
-        parts = _opened(stack, config, data, load_weights=resumed is None)
+        resumed = ranks.from_first(lambda: _taken_over(stack, run, _identities(config, data)))
+        parts = _opened(stack, config, data, ranks, load_weights=resumed is None)
         warnings: list[str] = []
         if resumed is not None:
-            parts.state.restore(resumed.checkpoint)
-            before, now = resumed.checkpoint["num_threads"], torch.get_num_threads()
-            if before != now:
-                warnings.append(
-                    f"run.num_threads={now}, the checkpoint was written with {before}: on the CPU the results go on "
-                    "with other bits than those of an undisturbed run"
-                )
-        cut_history(run, resumed)
+            parts.state.restore(resumed.checkpoint, ranks)
+            warnings = differences_of_process(resumed.checkpoint, ranks, batch_size=config.loader.batch_size)
+        ranks.from_first(lambda: _brought_up_to_date(run, begun, config, resumed))
         return _run(run, parts, resumed_from=None if resumed is None else resumed.path, warnings=warnings)
+
+
+def train_or_resume(given: Values, *, out: Path, ranks: Ranks = ALONE) -> Outcome:
+    """Go on with the run in `out` where there is one, else train it: what a job that may be started again does."""
+    there = ranks.from_first(lambda: RunFolder(folder=out).config_file.is_file())
+    return (resume if there else train)(given, out=out, ranks=ranks)
+
+
+def _created(stack: ExitStack, config: TrainConfig, pack: Pack, out: Path | None) -> RunFolder:
+    """Return a new run, locked."""
+    run = RunFolder.create(out, config) if out is not None else _create_numbered(config, pack)
+    stack.enter_context(run.lock())
+    return run
+
+
+def _begun(out: Path | None) -> tuple[RunFolder, TrainConfig, bool]:
+    """Return a run that was begun, its configuration, and whether it is finished."""
+    run = RunFolder(folder=out) if out is not None else only_unfinished(Workspace.current())
+    return run, run.read_config(), run.is_finished
+
+
+def _taken_over(stack: ExitStack, run: RunFolder, identities: Identities) -> Resumption | None:
+    """Return where a run goes on from, the run being locked."""
+    stack.enter_context(run.lock())
+    run.checkpoints.remove_partial()
+    return newest_readable(run, identities)
+
+
+def _brought_up_to_date(run: RunFolder, begun: TrainConfig, config: TrainConfig, resumed: Resumption | None) -> None:
+    """Cut the history back to the checkpoint, and remember where the pack is now."""
+    if begun.data.pack != config.data.pack:
+        run.write_config(replace(begun, data=replace(begun.data, pack=config.data.pack)))
+    cut_history(run, resumed)
 
 
 def _finished_already(run: RunFolder) -> Outcome:
@@ -126,22 +160,26 @@ def _finished_already(run: RunFolder) -> Outcome:
     return Outcome(run=run.folder, finished=True)
 
 
-def _settled(config: TrainConfig) -> tuple[TrainConfig, TrainingData]:
+def _settled(config: TrainConfig, ranks: Ranks) -> tuple[TrainConfig, TrainingData]:
     """Return the configuration without open choices, and its data."""
     folder = find_pack(config.data, backend=config.loader.backend, workspace=Workspace.current())
     data = open_training_data(folder, space_name=config.data.label_space, prior_form=config.loss.prior_form)
-    config = settle(config, data.pack)
+    config = settle(config, data.pack, ranks)
     refuse_small_images_alone(
         config.model.name,
         input_size_px=config.model.input_size_px,
-        step_sizes=step_sizes(data.train.num_selected, batch_size=config.loader.batch_size),
+        step_sizes=_shares(data.train.num_selected, config.loader.batch_size, ranks.world_size),
     )
     return config, data
 
 
-def _opened(stack: ExitStack, config: TrainConfig, data: TrainingData, *, load_weights: bool) -> _Parts:
+def _opened(stack: ExitStack, config: TrainConfig, data: TrainingData, ranks: Ranks, *, load_weights: bool) -> _Parts:
     """Return state and loaders; the stack closes the loaders."""
-    device = torch.device(config.run.device)
+    ranks.refuse_differences(what_ranks_share(config, _identities(config, data)))
+    device = device_of_rank(config.run.device, ranks)
+    if device.type == "cuda" and not ranks.is_alone:
+        torch.cuda.set_device(device)
+    ranks = ranks.for_device(device)
     torch.set_num_threads(config.run.num_threads)
     seed_generators(config.run.seed)
 
@@ -153,29 +191,38 @@ def _opened(stack: ExitStack, config: TrainConfig, data: TrainingData, *, load_w
                 sample_index_n=selection.sample_index_n,
                 seed=config.run.seed,
                 device=device,
+                rank=ranks.rank,
+                world_size=ranks.world_size,
             )
         )
 
-    return _Parts(
-        config=config,
-        data=data,
-        state=new_state(
+    with ranks.together():
+        state = new_state(
             config,
             num_rows=data.pack.num_samples,
             num_outputs=len(data.space.findings),
             device=device,
             load_weights=load_weights,
-        ),
-        train_loader=loader(data.train),
-        valid_loader=loader(data.valid) if data.valid.num_selected else None,
-    )
+            ranks=ranks,
+        )
+        parts = _Parts(
+            config=config,
+            data=data,
+            ranks=ranks,
+            state=state,
+            train_loader=loader(data.train),
+            valid_loader=loader(data.valid) if data.valid.num_selected else None,
+        )
+    if not ranks.is_alone:  # weights are equal on all ranks, what is drawn from here on (dropout) is not
+        seed_generators(stream_seed(config.run.seed, ranks.rank))
+    return parts
 
 
 def _run(run: RunFolder, parts: _Parts, *, resumed_from: Path | None = None, warnings: Sequence[str] = ()) -> Outcome:
     """Run the loop with history, display and signals, which close whatever happens."""
-    config, state = parts.config, parts.state
+    config, state, ranks = parts.config, parts.state, parts.ranks
     with (
-        EventLog(run.events_file) as log,
+        EventLog(run.events_file) if ranks.is_first else SilentLog() as log,
         Display(num_epochs=config.run.epochs) as display,
         StopRequest() as stop,
     ):
@@ -185,6 +232,7 @@ def _run(run: RunFolder, parts: _Parts, *, resumed_from: Path | None = None, war
                 seed=config.run.seed,
                 device=config.run.device,
                 num_threads=torch.get_num_threads(),
+                world_size=ranks.world_size,
                 num_train=parts.data.train.num_selected,
                 num_valid=parts.data.valid.num_selected,
                 torch=torch.__version__,
@@ -196,6 +244,7 @@ def _run(run: RunFolder, parts: _Parts, *, resumed_from: Path | None = None, war
                 step=state.cursor.step,
                 checkpoint=resumed_from.name,
                 num_threads=torch.get_num_threads(),
+                world_size=ranks.world_size,
             )
         loop = TrainingLoop(
             config=config,
@@ -208,11 +257,18 @@ def _run(run: RunFolder, parts: _Parts, *, resumed_from: Path | None = None, war
             stop=stop,
             display=display,
             identities=_identities(config, parts.data),
+            ranks=ranks,
         )
         for message in warnings:
             loop.warn(message)
         finished = loop.run_to_end()
         return Outcome(run=run.folder, finished=finished, exit_code=0 if finished else stop.exit_code)
+
+
+def _shares(n: int, batch_size: int, world_size: int) -> Iterator[int]:
+    """Yield how many samples of each step a rank has: the larger share and the smaller one, where it has any."""
+    for size in step_sizes(n, batch_size=batch_size, world_size=world_size):
+        yield from {-(-size // world_size), size // world_size} - {0}
 
 
 def _identities(config: TrainConfig, data: TrainingData) -> Identities:

@@ -1,4 +1,7 @@
-"""Epoch after epoch: steps, events, validation, checkpoints, until the end or a request to stop."""
+"""Epoch after epoch: steps, events, validation, checkpoints, until the end or a request to stop.
+
+Every rank runs this loop over its share of each step; what is written is written by rank 0.
+"""
 
 from contextlib import closing
 from functools import partial
@@ -14,11 +17,14 @@ from trainer.checkpoint import Checkpoint, Identities, identities_as_values, wri
 from trainer.config import TrainConfig
 from trainer.data import TrainingData
 from trainer.display import Display
+from trainer.distributed import Ranks
 from trainer.events import EventLog
+from trainer.memory_merge import merge_memory_
 from trainer.precision import autocast
+from trainer.replicas import average_statistics_
 from trainer.run_folder import RunFolder
 from trainer.sections import as_values
-from trainer.signals import StopRequest
+from trainer.signals import AGREE_EVERY_STEPS, StopRequest
 from trainer.state import Best, TrainState
 from trainer.step import TrainStep, nonfinite_loss
 from trainer.stopwatch import Pace, Stopwatch, with_waits
@@ -49,6 +55,7 @@ class TrainingLoop:
         stop: StopRequest,
         display: Display,
         identities: Identities,
+        ranks: Ranks,
     ) -> None:
         self.config = config
         self.data = data
@@ -60,7 +67,8 @@ class TrainingLoop:
         self.stop = stop
         self.display = display
         self.identities = identities
-        self.step = TrainStep(config, data, state, steps_per_epoch=train_loader.num_steps())
+        self.ranks = ranks
+        self.step = TrainStep(config, data, state, ranks)
         self._run_watch, self._epoch_watch, self._window_watch = Stopwatch(), Stopwatch(), Stopwatch()
         self._elapsed_before_s = state.elapsed_s
         self._written_s = monotonic()
@@ -84,7 +92,7 @@ class TrainingLoop:
                 pace = self._train_epoch()
                 self._end_epoch(self._validate(), pace)
         except Stopped:
-            assert self.stop.signal is not None
+            assert self.stop.signal is not None, "stopped without an agreement"
             self.log.write("stop", epoch=cursor.epoch, step=cursor.step, signal=self.stop.signal.name)
             self._write_checkpoint()
             return False
@@ -108,6 +116,8 @@ class TrainingLoop:
             epoch=cursor.epoch,
             seed=config.run.seed,
             batch_size=config.loader.batch_size,
+            rank=self.ranks.rank,
+            world_size=self.ranks.world_size,
             start=cursor.consumed,
         )
         self.display.start_epoch(cursor.epoch, self.train_loader.num_steps(cursor.consumed))
@@ -125,16 +135,25 @@ class TrainingLoop:
                 if cursor.step % config.run.log_every_steps == 0:
                     self._log_window(lr)
                 self.display.advance()
-                if self.stop.requested:
-                    raise Stopped
-                if cursor.consumed < len(sample_index_n) and self._checkpoint_is_due():
-                    self._write_checkpoint()
+                self._heed_requests(is_last=cursor.consumed == len(sample_index_n))
         return self._epoch_watch.read()
+
+    def _heed_requests(self, *, is_last: bool) -> None:
+        """After a step: stop where that was asked for, else write a checkpoint where one is due within the epoch."""
+        run, step = self.config.run, self.state.cursor.step
+        is_due = run.checkpoint_every_steps > 0 and step % run.checkpoint_every_steps == 0
+        if self.ranks.is_alone or step % AGREE_EVERY_STEPS == 0:
+            minutes = (monotonic() - self._written_s) / 60
+            is_due |= self.stop.agree(self.ranks, is_due=0 < run.checkpoint_every_minutes <= minutes)
+            if self.stop.signal is not None:
+                raise Stopped
+        if is_due and not is_last:
+            self._write_checkpoint()
 
     def _log_window(self, lr: float) -> None:
         """Write down the loss since the last `train` event and begin a new window."""
         cursor, pace = self.state.cursor, self._window_watch.read()
-        means = self._finite(self.state.window_sums.read())
+        means = self._finite(self.state.window_sums.read(self.ranks))
         self.log.write(
             "train",
             epoch=cursor.epoch,
@@ -151,10 +170,11 @@ class TrainingLoop:
 
     def _validate(self) -> Validation:
         """Return what the evaluated module reaches on the validation rows; a request to stop ends it."""
+        average_statistics_(self.state.modules, self.ranks)
         if self.valid_loader is None:
             return Validation(auroc=dict.fromkeys(self.data.space.findings))
-        if self.stop.requested:
-            raise Stopped
+        self._heed_signals()
+        self._num_validation_steps = 0
         return validate(
             self.state.evaluated,
             self.valid_loader,
@@ -162,16 +182,23 @@ class TrainingLoop:
             prepare=partial(prepare_images, params=None, out_size_px=self.config.model.input_size_px),
             autocast=partial(autocast, self.step.precision, self.step.device),
             on_step=self._on_validation_step,
+            ranks=self.ranks,
         )
 
     def _on_validation_step(self, num_done: int) -> None:
-        if self.stop.requested:
+        self._num_validation_steps += 1
+        if self.ranks.is_alone or self._num_validation_steps % AGREE_EVERY_STEPS == 0:
+            self._heed_signals()
+
+    def _heed_signals(self) -> None:
+        self.stop.agree(self.ranks)
+        if self.stop.signal is not None:
             raise Stopped
 
     def _end_epoch(self, validation: Validation, pace: Pace) -> None:
         """Write the epoch down, choose the best, close the memory's epoch, write a checkpoint."""
         state, cursor = self.state, self.state.cursor
-        means = self._finite(state.epoch_sums.read())
+        means = self._finite(state.epoch_sums.read(self.ranks))
         best_so_far = state.best.valid_mean_auroc
         value = validation.mean_auroc
         # Without a value an epoch replaces the one before, unless one with a value is there.
@@ -192,26 +219,44 @@ class TrainingLoop:
         self.display.end_epoch(cursor.epoch, loss=means.loss, valid_mean_auroc=value, is_best=is_best, pace=pace)
         self._warn_of_waits(pace.data_wait_fraction)
 
-        if state.memory is not None:
-            state.memory.end_epoch()
+        self._end_epoch_of_memory(means)
         state.epoch_sums.reset()
         cursor.epoch, cursor.consumed = cursor.epoch + 1, 0
         if is_best:
-            write_checkpoint(self.run.checkpoints.best, self._identified(state.weights()))
+            weights = self._identified(state.weights(self.ranks))
+            if self.ranks.is_first:
+                write_checkpoint(self.run.checkpoints.best, weights)
         self._write_checkpoint()
 
-    def _checkpoint_is_due(self) -> bool:
-        run, step = self.config.run, self.state.cursor.step
-        by_steps = run.checkpoint_every_steps > 0 and step % run.checkpoint_every_steps == 0
-        minutes = (monotonic() - self._written_s) / 60
-        return by_steps or 0 < run.checkpoint_every_minutes <= minutes
+    def _end_epoch_of_memory(self, means: LossMeans) -> None:
+        """Merge the replicas of the memory, count its rows, and let the next epoch read what this one wrote.
+
+        Raises:
+            RuntimeError: a sample was written twice or not at all.
+        """
+        memory = self.state.memory
+        if memory is None:
+            return
+        merge_memory_(memory, self.ranks)
+        num_selected = self.data.train.num_selected
+        expected = num_selected - means.num_rows_skipped - means.num_rows_nonfinite
+        if memory.num_touched != expected and not means.num_steps_skipped:
+            raise self.ranks.shared(
+                RuntimeError(
+                    f"memory: {memory.num_touched:,} rows were written in epoch {self.state.cursor.epoch}, expected "
+                    f"{expected:,}: {num_selected:,} selected, {means.num_rows_skipped:,} skipped, "
+                    f"{means.num_rows_nonfinite:,} not finite"
+                )
+            )
+        memory.end_epoch()
 
     def _write_checkpoint(self) -> None:
         """Write the state as it is, after a look at the losses: one that is not finite never reaches the disk."""
-        self._finite(self.state.epoch_sums.read())
+        self._finite(self.state.epoch_sums.read(self.ranks))
         self.state.elapsed_s = self._elapsed_s()
-        content = self._identified(self.state.checkpoint()) | {"events_num_bytes": self.log.sync()}
-        self.run.checkpoints.write(self.state.cursor.step, content)
+        content = self._identified(self.state.checkpoint(self.ranks)) | {"events_num_bytes": self.log.sync()}
+        if self.ranks.is_first:
+            self.run.checkpoints.write(self.state.cursor.step, content)
         self._written_s = monotonic()
 
     def _identified(self, content: Checkpoint) -> Checkpoint:
@@ -219,12 +264,12 @@ class TrainingLoop:
             "identities": identities_as_values(self.identities),
             "config": as_values(self.config),
             "num_threads": torch.get_num_threads(),
-            "world_size": 1,
+            "world_size": self.ranks.world_size,
         }
 
     def _finite(self, means: LossMeans) -> LossMeans:
         if means.num_samples and not isfinite(means.loss):
-            raise nonfinite_loss(epoch=self.state.cursor.epoch, step=self.state.cursor.step)
+            raise self.ranks.shared(nonfinite_loss(epoch=self.state.cursor.epoch, step=self.state.cursor.step))
         return means
 
     def _warn_of_waits(self, data_wait_fraction: float) -> None:

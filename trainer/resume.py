@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from manifests.errors import ConfigError
 from trainer.checkpoint import Checkpoint, Identities, read_checkpoint
 from trainer.config import TrainConfig
+from trainer.distributed import Ranks
 from trainer.events import cut_back
 from trainer.run_folder import RunFolder
 from trainer.sections import as_values
@@ -70,11 +73,40 @@ def newest_readable(run: RunFolder, identities: Identities) -> Resumption | None
 
 
 def cut_history(run: RunFolder, resumed: Resumption | None) -> None:
-    """Move the events after the checkpoint to events.lost.jsonl: they happen again."""
+    """Move the events after the checkpoint to events.lost.jsonl: they happen again.
+
+    A history that is gone, or a part of it, costs curves and no training: it is said once.
+    """
     num_bytes = 0 if resumed is None else resumed.checkpoint["events_num_bytes"]
+    found = run.events_file.stat().st_size if run.events_file.is_file() else 0
+    if found < num_bytes:
+        logger.warning(
+            "%s: a part of the history is gone (%d bytes, expected %d or more): training goes on, but curves lack it; "
+            "stop the run and restore the file if there is a copy of it",
+            run.events_file, found, num_bytes,
+        )  # fmt: skip
     num_lost = cut_back(run.events_file, run.lost_events_file, num_bytes=num_bytes)
     if num_lost:
         logger.info("%s: %d bytes moved to %s", run.events_file, num_lost, run.lost_events_file.name)
+
+
+def differences_of_process(checkpoint: Checkpoint, ranks: Ranks, *, batch_size: int) -> list[str]:
+    """Return warnings of what makes the bits of a resumed run others than those of an undisturbed one."""
+    warnings = []
+    before, now = checkpoint["num_threads"], torch.get_num_threads()
+    if before != now:
+        warnings.append(
+            f"run.num_threads={now}, the checkpoint was written with {before}: on the CPU the results go on "
+            "with other bits than those of an undisturbed run"
+        )
+    before, now = checkpoint["world_size"], ranks.world_size
+    if before != now:
+        warnings.append(
+            f"{now} processes, the checkpoint was written by {before}: from here on a step has {now * batch_size} "
+            f"samples instead of {before * batch_size}, and batch statistics and memory mixup are other ones; every "
+            "sample still comes once an epoch"
+        )
+    return warnings
 
 
 def refuse_other_results(before: TrainConfig, now: TrainConfig, run: RunFolder) -> None:
@@ -88,6 +120,14 @@ def refuse_other_results(before: TrainConfig, now: TrainConfig, run: RunFolder) 
             f"{name}={asked}: the run {run.folder} was begun with {begun}; "
             "resume without it, or start a new run without --resume"
         )
+
+
+def what_ranks_share(config: TrainConfig, identities: Identities) -> list[tuple[str, object]]:
+    """Return by name what is the same on all ranks of a run: all but where a pack lies and how many cores there are."""
+    named: list[tuple[str, object]] = [("version of torch", torch.__version__)]
+    named += [(name.replace("_", " "), str(value)) for name, value in vars(identities).items()]
+    named += [(f"{section}.{key}", value) for section, keys in as_values(config).items() for key, value in keys.items()]
+    return [(name, value) for name, value in named if name not in ("data.pack", "run.num_threads")]
 
 
 def differing_settings(one: TrainConfig, other: TrainConfig) -> Iterator[tuple[str, object, object]]:

@@ -17,6 +17,11 @@ def seed_generators(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def stream_seed(seed: int, *place: int) -> int:
+    """Return a seed of its own for each place (a rank, a step, ...), 0 to 2^32 - 1; a pure function."""
+    return int(np.random.SeedSequence([seed, *place]).generate_state(1)[0])
+
+
 def generator_state() -> dict[str, Any]:
     """Return the state of every generator as tensors and plain values, which load without running pickled code."""
     name, keys, position, has_gauss, cached_gaussian = np.random.get_state()

@@ -24,7 +24,7 @@ from manifests.errors import ConfigError
 from manifests.workspace import Workspace
 from trainer.checkpoint import CheckpointFolder
 from trainer.config import TrainConfig
-from trainer.events import read_events
+from trainer.events import last_event
 from trainer.sections import as_values, build
 
 
@@ -58,10 +58,8 @@ class RunFolder:
     @property
     def is_finished(self) -> bool:
         """Tell whether the run came to its end."""
-        if not self.events_file.is_file():
-            return False
-        events = list(read_events(self.events_file))
-        return bool(events) and events[-1]["event"] == "end"
+        last = last_event(self.events_file)
+        return last is not None and last["event"] == "end"
 
     @classmethod
     def create(cls, folder: Path, config: TrainConfig) -> "RunFolder":
@@ -75,8 +73,7 @@ class RunFolder:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             (temporary / "checkpoints").mkdir(parents=True)
-            values = json.dumps(as_values(config), indent=2) + "\n"
-            write_bytes_atomically(temporary / "config.json", values.encode())
+            write_bytes_atomically(temporary / "config.json", _as_json(config))
             (temporary / "events.jsonl").touch()
             # Renaming onto a folder that has files fails, so of two processes one gets the name.
             temporary.rename(folder)
@@ -91,6 +88,17 @@ class RunFolder:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return run
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Replace the configuration, whole or not at all; only for the process that holds the run's lock.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        try:
+            write_bytes_atomically(self.config_file, _as_json(config))
+        except OSError as error:
+            raise ConfigError(f"{self.config_file}: cannot be written ({error})") from error
 
     def read_config(self) -> TrainConfig:
         """Return the configuration that the run was started with.
@@ -123,6 +131,10 @@ class RunFolder:
             except BlockingIOError as error:
                 raise ConfigError(f"{self.folder}: another process is training in this run; wait or stop it") from error
             yield
+
+
+def _as_json(config: TrainConfig) -> bytes:
+    return (json.dumps(as_values(config), indent=2) + "\n").encode()
 
 
 def next_run_name(runs: Path, stem: str) -> str:

@@ -1,6 +1,5 @@
 """What `auto` and 0 mean here: a configuration with every open choice made, as it goes into config.json."""
 
-import os
 from dataclasses import replace
 
 import torch
@@ -9,16 +8,23 @@ from manifests.errors import ConfigError
 from pipeline.cores import usable_cores
 from pipeline.pack import Pack
 from trainer.config import TrainConfig
+from trainer.distributed import Ranks
 from trainer.precision import resolve_precision
 
 
-def settle(config: TrainConfig, pack: Pack) -> TrainConfig:
+def settle(config: TrainConfig, pack: Pack, ranks: Ranks) -> TrainConfig:
     """Return `config` with pack, image size, teacher, precision, device and thread count settled.
+
+    Each rank has a device and a share of the cores of its own; of the device the configuration names the kind.
 
     Raises:
         ConfigError: a device that is not there, a precision that it lacks, images larger than those of the pack.
     """
-    device = resolve_device(config.run.device)
+    device = device_of_rank(config.run.device, ranks)
+    if config.step.sync_batchnorm and device.type != "cuda" and not ranks.is_alone:
+        raise ConfigError(
+            "step.sync_batchnorm=true: torch synchronises BatchNorm on GPUs only; leave it out on the CPU"
+        )
     short_side_px = min(pack.height_px, pack.width_px)
     size_px = config.model.input_size_px or short_side_px
     if size_px > short_side_px:
@@ -32,8 +38,35 @@ def settle(config: TrainConfig, pack: Pack) -> TrainConfig:
         model=replace(config.model, input_size_px=size_px),
         ema=replace(config.ema, enabled="on" if config.has_teacher else "off"),
         step=replace(config.step, precision=resolve_precision(config.step.precision, device)),
-        run=replace(config.run, device=str(device), num_threads=config.run.num_threads or usable_cores()),
+        run=replace(
+            config.run,
+            device=str(device) if ranks.is_alone else device.type,
+            num_threads=config.run.num_threads or max(1, usable_cores() // ranks.local_world_size),
+        ),
     )
+
+
+def device_of_rank(name: str, ranks: Ranks) -> torch.device:
+    """Return the device called `name`; of several ranks on this machine each has its own GPU.
+
+    Raises:
+        ConfigError: no such device, one number for several ranks, or fewer GPUs than ranks.
+    """
+    device = resolve_device(name)
+    if ranks.is_alone or device.type == "cpu":
+        return device
+    if device.index is not None:
+        raise ConfigError(
+            f"run.device={name}: one GPU for {ranks.world_size} processes; use --set run.device=cuda, each then takes "
+            "its own"
+        )
+    num_devices = torch.cuda.device_count()
+    if ranks.local_rank >= num_devices:
+        raise ConfigError(
+            f"{ranks.local_world_size} processes on a machine with {num_devices} CUDA devices that torch can use; "
+            f"start it with `torchrun --nproc-per-node {num_devices}`, or use --set run.device=cpu"
+        )
+    return torch.device("cuda", ranks.local_rank)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -53,17 +86,3 @@ def resolve_device(name: str) -> torch.device:
             "use --set run.device=cpu"
         )
     return torch.device(name)
-
-
-def refuse_several_processes() -> None:
-    """Refuse to be one of several processes, which would each train the same run.
-
-    Raises:
-        ConfigError: the environment says that there are several.
-    """
-    world_size = os.environ.get("WORLD_SIZE", "1")
-    if world_size != "1":
-        raise ConfigError(
-            f"WORLD_SIZE={world_size}: training on several processes is not part of this version; "
-            "start cxr-train by itself, without torchrun"
-        )

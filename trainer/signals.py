@@ -1,9 +1,18 @@
-"""A request to stop: SIGTERM (Slurm, a spot machine) or Ctrl-C lets the step finish and a checkpoint be written."""
+"""A request to stop: SIGTERM (Slurm, a spot machine) or Ctrl-C lets the step finish and a checkpoint be written.
+
+A signal may reach one process of several, and clocks differ: what stops a run or writes a checkpoint is agreed between
+ranks every few steps, over the control group, which makes no GPU wait.
+"""
 
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Self
+
+from trainer.distributed import Ranks
+
+AGREE_EVERY_STEPS = 4
+"""Steps between two agreements where there are several ranks: each waits for the slowest host."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -16,17 +25,20 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        """The signal that all ranks agreed to stop for."""
+        self._received: signal.Signals | None = None
         self._before: dict[signal.Signals, object] = {}
 
     @property
-    def requested(self) -> bool:
-        """Tell whether a signal has asked to stop."""
-        return self.signal is not None
-
-    @property
     def exit_code(self) -> int:
-        """Exit code that says which signal it was: 130 for Ctrl-C, 143 for SIGTERM; 0 without one."""
-        return 0 if self.signal is None else 128 + self.signal
+        """130 for Ctrl-C; 0 for SIGTERM, which is a scheduler's: a job that stopped in order has not failed."""
+        return 128 + signal.SIGINT if self.signal == signal.SIGINT else 0
+
+    def agree(self, ranks: Ranks, *, is_due: bool = False) -> bool:
+        """Let a signal that reached any rank stop all of them; return whether rank 0 finds that something is due."""
+        number, due = ranks.largest(self._received or 0, is_due and ranks.is_first)
+        self.signal = signal.Signals(number) if number else None
+        return bool(due)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -41,6 +53,6 @@ class StopRequest:
         self._before = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
+        if self._received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.signal = self.signal or signal.Signals(number)
+        self._received = self._received or signal.Signals(number)

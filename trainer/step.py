@@ -63,9 +63,8 @@ class TrainStep:
         self.state = state
         self.device = device = torch.device(config.run.device)
         self.ranks = ranks
-        self.steps_per_epoch = num_steps(
-            data.train.num_selected, batch_size=config.loader.batch_size, world_size=ranks.world_size
-        )
+        self._num_train = data.train.num_selected
+        self.steps_per_epoch = self._num_steps_left(0)
         self.precision = resolve_precision(config.step.precision, device)
         self._method = METHODS[config.loss.name]
         self._host_looks = (device.type == "cpu" or not is_fused(state.optimiser)) if host_looks is None else host_looks
@@ -92,12 +91,21 @@ class TrainStep:
 
     @property
     def next_lr(self) -> float:
-        """The learning rate of the next step."""
-        config, step = self.config, self.state.cursor.step
-        total = config.run.epochs * self.steps_per_epoch
-        return learning_rate(step, total, self.steps_per_epoch, config.schedule, config.optim.lr)
+        """The learning rate of the next step.
 
-    def __call__(self, loaded: LoadedStep, sample_index_B: npt.NDArray[np.int64]) -> LossParts | None:
+        Its place in the schedule follows from the samples that are done, so that a run which goes on with another
+        number of processes is as far in its schedule as in its data.
+        """
+        config, cursor, steps = self.config, self.state.cursor, self.steps_per_epoch
+        place = (cursor.epoch + 1) * steps - self._num_steps_left(cursor.consumed)
+        return learning_rate(place, config.run.epochs * steps, steps, config.schedule, config.optim.lr)
+
+    def _num_steps_left(self, consumed: int) -> int:
+        """Return how many steps an epoch still has when `consumed` samples of it are done."""
+        batch_size, world_size = self.config.loader.batch_size, self.ranks.world_size
+        return num_steps(self._num_train, batch_size=batch_size, world_size=world_size, start=consumed)
+
+    def __call__(self, loaded: LoadedStep, sample_index_B: npt.NDArray[np.int64]) -> LossParts:
         """Do one step and move the cursor over it.
 
         Args:
@@ -106,7 +114,7 @@ class TrainStep:
                 it, so that nothing is asked back from a GPU.
 
         Returns:
-            The loss and its parts, without a gradient; None where this process has no sample in the step.
+            The loss and its parts, without a gradient; of this rank's share of the step.
 
         Raises:
             ConfigError: loss or gradient is not finite and `step.on_nonfinite=stop`; where the device decides, the
@@ -118,13 +126,8 @@ class TrainStep:
         skips = self.config.step.on_nonfinite == "skip"
         statistics = [buffer.clone() for buffer in state.student.buffers()] if skips else []
         state.student.train()
-        if len(sample_index_B):
-            parts = self._forward_backward(loaded, sample_index_B)
-        else:
-            parts = None
-            if not self.ranks.is_alone:
-                self._student(None).backward()
-        parts = self._update(parts, statistics)
+        shared = self._forward_backward(loaded, sample_index_B) if len(sample_index_B) else self._without_samples()
+        parts = self._update(shared, statistics)
         state.cursor.step += 1
         state.cursor.consumed = loaded.consumed
         return parts
@@ -153,6 +156,21 @@ class TrainStep:
             whole = parts if whole is None else whole.plus(parts)
         assert whole is not None
         return whole
+
+    def _without_samples(self) -> LossParts:
+        """Take part in a step that has samples for other ranks only: with a gradient of zeros."""
+        if self.config.step.sync_batchnorm:  # which waits for every rank's batch, an empty one too
+            size_px = self.config.model.input_size_px
+            images_B1hw = torch.zeros((0, 1, size_px, size_px), device=self.device)
+            with self._autocast():
+                loss = self._student(images_B1hw).sum()
+                if self.state.teacher is not None and self._method.reads_teacher:
+                    self.state.teacher.forward_train(images_B1hw, run=self._teacher)
+        else:
+            loss = self._student(None)
+        self._backward(loss)
+        nothing, none = torch.zeros((), device=self.device), torch.zeros((), dtype=torch.int64, device=self.device)
+        return LossParts(loss=nothing, bce=nothing, reg=nothing, num_rows_skipped=none, num_rows_nonfinite=none)
 
     def _loss(
         self,
@@ -196,7 +214,7 @@ class TrainStep:
             loss = loss * self.ranks.world_size  # losses of ranks add up, but gradients are averaged
         self.state.scaler.scale(loss).backward(gradient=seed)  # type: ignore[no-untyped-call]
 
-    def _update(self, parts: LossParts | None, statistics: list[torch.Tensor]) -> LossParts | None:
+    def _update(self, parts: LossParts, statistics: list[torch.Tensor]) -> LossParts:
         """Move weights, scaler and teacher, unless the gradient is not finite; the same on every rank.
 
         fp16's scaler makes gradients overflow on purpose, to find its scale: that stops no run.
@@ -218,7 +236,7 @@ class TrainStep:
             if scaled:
                 state.scaler.step(state.optimiser)  # does nothing but take note
                 state.scaler.update()
-            return parts._replace(applied=finite) if parts is not None and skips else parts
+            return parts._replace(applied=finite) if skips else parts
         if scaled:
             state.scaler.step(state.optimiser)
             state.scaler.update()
@@ -233,16 +251,15 @@ class TrainStep:
                 torch.where(applied, buffer, before, out=buffer)
         if state.teacher is not None:
             state.teacher.update(state.student, applied=applied)
-        if parts is None or self._host_looks:
+        if self._host_looks:
             return parts
         if skips:
             return parts._replace(applied=finite)
         return parts if scaled else parts._replace(loss=torch.where(finite, parts.loss, float("nan")))
 
-    def _loss_is_finite(self, parts: LossParts | None) -> bool:
+    def _loss_is_finite(self, parts: LossParts) -> bool:
         """Tell whether the loss is finite on every rank; waits for the device."""
-        here = torch.ones((), device=self.device) if parts is None else parts.loss
-        return bool(self.ranks.all_true(here.isfinite()))
+        return bool(self.ranks.all_true(parts.loss.isfinite()))
 
     def _gradients_stay_here(self) -> AbstractContextManager[object]:
         """Return the context in which gradients are added up on this rank only."""

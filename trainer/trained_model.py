@@ -1,7 +1,7 @@
 """A model as a run left it, ready to be evaluated."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +79,19 @@ def load_trained_model(run: Path, *, checkpoint: str = "best", device: torch.dev
             f"expected {', '.join(space.findings)}; evaluate with the version of cxr-nvum that trained it"
         )
     device = torch.device(device)
-    module = build_model(config.model.name, len(space.findings), input_size_px=config.model.input_size_px)
+    module = build_model(
+        config.model.name,
+        len(space.findings),
+        input_size_px=config.model.input_size_px,
+        channels_last=config.model.channels_last,
+    )
     try:
         module.load_state_dict(content["teacher"] or content["student"])
     except RuntimeError as error:
         raise ConfigError(f"{path}: its weights are not those of the model {config.model.name}") from error
     return TrainedModel(
         module=module.to(device).eval(),
-        config=config,
+        config=replace(config, data=begun.data),  # which knows where the pack is now
         space=space,
         checkpoint=path,
         step=content["cursor"]["step"],

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests.errors import ConfigError
-from trainer.events import EventLog, cut_back, read_events
+from trainer.events import EventLog, cut_back, last_event, read_events
 
 
 def test_what_was_written_is_read_back_in_order(tmp_path: Path) -> None:
@@ -83,16 +83,52 @@ def test_cutting_back_keeps_every_line_in_one_of_the_two_files(
     assert cut_back(path, lost, num_bytes=len(kept_lines)) == 0
 
 
-@pytest.mark.parametrize("content", [None, b"", b'{"event": "start"}\n'])
-def test_a_history_that_lost_what_the_checkpoint_knows_of_is_refused_and_left(
-    content: bytes | None, tmp_path: Path
-) -> None:
-    path = tmp_path / "events.jsonl"
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [
+        (None, b""),
+        (b"", b""),
+        (b'{"event": "start"}\n', b'{"event": "start"}\n'),
+        (b'{"event": "start"}\n{"event": "tra', b'{"event": "start"}\n'),
+    ],
+)
+def test_of_a_history_that_lost_a_part_the_whole_lines_stay(content: bytes | None, kept: bytes, tmp_path: Path) -> None:
+    path, lost = tmp_path / "events.jsonl", tmp_path / "lost"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ConfigError, match=rf"a part of the history is gone: {len(content or b'')} bytes, expected 100"):
-        cut_back(path, tmp_path / "lost", num_bytes=100)
-    assert (path.read_bytes() if path.exists() else None) == content
+    assert cut_back(path, lost, num_bytes=100) == len(content or b"") - len(kept)
+    assert path.read_bytes() == kept
+    assert (lost.read_bytes() if lost.exists() else b"") == (
+        (content or b"")[len(kept) :] + b"\n" if lost.exists() else b""
+    )
+
+
+def test_a_history_is_never_cut_within_a_line(tmp_path: Path) -> None:
+    path, line = tmp_path / "events.jsonl", b'{"event": "start"}\n'
+    path.write_bytes(line * 3)
+    cut_back(path, tmp_path / "lost", num_bytes=len(line) + 5)
+    assert path.read_bytes() == line
+    assert (tmp_path / "lost").read_bytes() == line * 2
+
+
+@pytest.mark.parametrize(
+    ("content", "event"),
+    [
+        (None, None),
+        (b"", None),
+        (b'{"event": "end"}\n', "end"),
+        (b'{"event": "start"}\n{"event": "end"}\n{"eve', "end"),
+        (b'{"event": "start"}\ngarbage\n', None),
+        (b"garbage\n" + b'{"event": "end"}\n', "end"),
+        (b"\xff\xfe\n", None),
+        (b"3\n", None),
+    ],
+)
+def test_the_last_event_is_found_in_any_history(content: bytes | None, event: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "events.jsonl").write_bytes(content)
+    last = last_event(tmp_path / "events.jsonl")
+    assert (last and last["event"]) == event
 
 
 def test_without_a_checkpoint_a_missing_history_begins_again(tmp_path: Path) -> None:

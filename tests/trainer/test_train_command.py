@@ -121,7 +121,7 @@ def test_sigterm_writes_a_checkpoint_and_names_the_way_on(workspace: Path) -> No
         sleep(0.01)
     process.terminate()
     stdout, stderr = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 128 + signal.SIGTERM, stderr
+    assert process.returncode == 0, stderr
     assert f"cxr-train --resume --out {shlex.quote(str(run))}" in stdout
     assert "epoch 1/100000: loss" in stderr, "no terminal: a plain line an epoch"
     *_, last = read_events(run / "events.jsonl")

@@ -100,16 +100,6 @@ def test_an_empty_training_selection_is_refused_with_what_was_left_out(tmp_path:
     assert not (tmp_path / "run").exists()
 
 
-def test_several_processes_are_refused(tiny_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    for start in (launch.train, launch.resume):
-        with pytest.raises(
-            ConfigError, match="WORLD_SIZE=2: training on several processes is not part of this version"
-        ):
-            start(settings(tiny_pack), out=tmp_path / "run")
-    assert list(tmp_path.iterdir()) == []
-
-
 def poisoned(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the loss of the step after `number` steps a NaN."""
     calls = iter(range(1000))
@@ -118,7 +108,7 @@ def poisoned(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
         parts = bce_loss(*arguments, **keywords)
         return parts if next(calls) != number else parts._replace(loss=parts.loss * float("nan"))
 
-    monkeypatch.setattr("trainer.step.bce_loss", loss)
+    monkeypatch.setattr("trainer.methods.bce_loss", loss)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(

@@ -1,0 +1,50 @@
+"""One memory out of the replicas of all ranks: every row was written by one rank at most, so a sum puts them together.
+
+Shapes in names: N rows of the pack, C outputs.
+"""
+
+import torch
+
+from trainer.distributed import Ranks
+from trainer.memory import NVUMMemory
+
+
+@torch.no_grad()
+def merge_memory_(memory: NVUMMemory, ranks: Ranks) -> None:
+    """Give every replica the rows that any of them wrote in this epoch, and the marks of all, to the bit.
+
+    The bits are added up as whole numbers: a row is zero on all ranks but one, and as a float -0.0 + 0.0 would be 0.0.
+    Costs one all-reduce of the rows and one of a byte a row; where nobody has written, only the latter.
+
+    Raises:
+        RuntimeError: a row was written by several ranks, so which of them counts is unknown.
+    """
+    if ranks.is_alone:
+        return
+    touched_N = memory.touched_N
+    times_N = ranks.sum_(touched_N.to(torch.int32))
+    most = int(times_N.max()) if len(times_N) else 0
+    if most > 1:
+        rows = torch.nonzero(times_N > 1).flatten()
+        shown = ", ".join(map(str, rows[:5].tolist()))
+        raise ranks.shared(RuntimeError(f"memory: {len(rows):,} rows were written by several ranks: {shown}, ..."))
+    if most == 0:
+        return
+    rows_NC = memory.current_NC
+    rows_NC.masked_fill_(~touched_N.unsqueeze(1), 0)
+    ranks.sum_(rows_NC.view(_WHOLE_NUMBER[rows_NC.element_size()]))
+    touched_N.copy_(times_N > 0)
+
+
+@torch.no_grad()
+def leave_marks_to_first_(memory: NVUMMemory, ranks: Ranks) -> None:
+    """After a merge in the middle of an epoch: rank 0 keeps the rows that are written, the others begin anew.
+
+    So that the next merge finds each row with one rank again.
+    """
+    if not ranks.is_first:
+        memory.touched_N.zero_()
+
+
+_WHOLE_NUMBER = {4: torch.int32, 8: torch.int64}
+"""Bytes of a number -> a whole number of that size."""
