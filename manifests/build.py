@@ -18,6 +18,7 @@ from manifests.atomic import atomic_path
 from manifests.dataset import OFFICIAL, Dataset, Labels
 from manifests.datasets import dataset
 from manifests.errors import ConfigError, ManifestError
+from manifests.fraction import FRACTION_VERSION
 from manifests.listing import list_release
 from manifests.matching import match
 from manifests.options import resolve_options
@@ -226,6 +227,7 @@ def describe(
             "rule": labels.split_rule
             or ("official lists, validation by patient" if labels.has_official_split else "by patient"),
             "seed": config.split.seed,
+            "fraction_version": FRACTION_VERSION,
             "valid_fraction": config.split.valid_fraction,
             "test_fraction": None if labels.has_official_split else TEST_FRACTION,
         },
@@ -281,11 +283,11 @@ def describe_split(labels: Labels, config: SplitConfig) -> str:
 
 def count_splits(frame: pl.DataFrame) -> dict[str, tuple[int, int]]:
     """Return split -> number of images, number of patients."""
-    images = dict(frame["split"].value_counts().iter_rows())
+    images = {split: int((frame["split"] == split).sum()) for split in SPLITS}
     # A patient's rows mostly stand together: of each run one is enough.
     first = frame.select("split", "patient_id").filter(pl.col("patient_id").rle_id().diff().fill_null(1) != 0)
     patients = dict(first.group_by("split").agg(pl.col("patient_id").n_unique()).iter_rows())
-    return {split: (images.get(split, 0), patients.get(split, 0)) for split in SPLITS}
+    return {split: (images[split], patients.get(split, 0)) for split in SPLITS}
 
 
 def count_positives(frame: pl.DataFrame, findings: tuple[str, ...]) -> dict[str, dict[str, int]]:

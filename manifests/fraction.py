@@ -1,31 +1,42 @@
-"""A number in [0, 1) from a text: what draws patients and smooths labels, the same on every machine."""
+"""A number in [0, 1) from a text: draws patients, smooths labels, the same on every machine and with every version."""
 
-from collections.abc import Iterable, Iterator
-from hashlib import blake2b
+from typing import TYPE_CHECKING, TypeVar
+from zlib import crc32
 
-DIGEST_BYTES = 8
-UNUSED_BITS = 8 * DIGEST_BYTES - 53
-"""A float holds 53 bits; the others are not used, so that 1.0 is never reached."""
+if TYPE_CHECKING:
+    import polars as pl
 
+FRACTION_VERSION = 1
+"""Changes whenever a text would get another number; a manifest's metadata has it, as its splits depend on it."""
 
-def fraction_of(key: str) -> float:
-    """Return a number in [0, 1), uniform over keys, that depends on `key` alone."""
-    digest = blake2b(key.encode(), digest_size=DIGEST_BYTES).digest()
-    return (int.from_bytes(digest, "big") >> UNUSED_BITS) / 2**53
+NUM_HASHES = 2**32
+"""A hash is one of 0 to NUM_HASHES - 1."""
 
-
-def digests_of(prefix: str, keys: Iterable[str]) -> Iterator[bytes]:
-    """Yield for each key what is less than `fraction_limit(f)` just where ``fraction_of(prefix + key) < f``."""
-    size = DIGEST_BYTES
-    for key in keys:
-        yield blake2b((prefix + key).encode(), digest_size=size).digest()
+Hash = TypeVar("Hash", int, "pl.Series")
 
 
-def fraction_limit(fraction: float) -> bytes:
-    """Return the first digest, as bytes, whose number is not below `fraction`, 0 to 1; see `digests_of`."""
-    numerator = -int(-fraction * 2**53 // 1)  # rounded up; exact, because 2**53 is a power of two
-    return (numerator << UNUSED_BITS).to_bytes(DIGEST_BYTES + 1, "big")[1:] if numerator < 2**53 else AFTER_ALL
+def fraction_of(text: str, seed: int = 0) -> float:
+    """Return a number in [0, 1), uniform over texts, that depends on `text` and `seed` alone."""
+    return seeded(crc32(text.encode()), seed) / NUM_HASHES
 
 
-AFTER_ALL = b"\xff" * (DIGEST_BYTES + 1)
-"""Greater than every digest."""
+def seeded(checksum: Hash, seed: int) -> Hash:
+    """Return the hash, of a text with this CRC-32: one as an int, or many as a Series of UInt64.
+
+    A checksum is fast, being C of the standard library, but linear: texts that differ in a digit have related ones, and
+    so has a text under two seeds. Mixed, they have not.
+    """
+    return mix(mix(checksum) ^ crc32(str(seed).encode()))
+
+
+def mix(number: Hash) -> Hash:
+    """Return a number of 32 bits of which each bit depends on every bit of `number`; no two numbers give the same.
+
+    Source: the function "lowbias32" of Chris Wellons' Hash Prospector (public domain). No product reaches 2 ** 64, so
+    that nothing rests on how a library treats an overflow.
+    """
+    number = number ^ (number // 2**16)
+    number = number * 0x7FEB352D & (NUM_HASHES - 1)
+    number = number ^ (number // 2**15)
+    number = number * 0x846CA68B & (NUM_HASHES - 1)
+    return number ^ (number // 2**16)

@@ -32,6 +32,11 @@ def unix_lines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
+def unix_bytes(content: bytes) -> bytes:
+    """Return `unix_lines` of UTF-8: CR and LF are no byte of another character."""
+    return content.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in content else content
+
+
 def numbered_lines(text: str, *, first: int) -> pl.DataFrame:
     """Return number, counted from `first`, and text of every line that is not blank; a line ends with LF."""
     lines = pl.Series("text", [text]).str.split("\n").explode()
@@ -39,37 +44,37 @@ def numbered_lines(text: str, *, first: int) -> pl.DataFrame:
     return pl.DataFrame([numbers, lines]).filter(pl.col("text") != "")
 
 
-def plain_tables(text: str, num_rows: int | None, labels: Collection[str] = ()) -> Iterator[pl.DataFrame]:
+def plain_tables(content: bytes, num_rows: int | None, labels: Collection[str] = ()) -> Iterator[pl.DataFrame]:
     """Yield the header, then the other lines of a text without quotation marks, in parts of about `num_rows`.
 
-    The columns `labels` are Int8 in a part where they hold 1, 0, -1 and blank only, all with ``.0`` or all without;
-    else they are text, as the others are.
+    The text is UTF-8, as it comes from a file: Polars reads bytes. The columns `labels` are Int8 in a part where they
+    hold 1, 0, -1 and blank only, all with ``.0`` or all without; else they are text, as the others are.
     """
-    begin = len(text) - len(text.lstrip("\n"))
-    end = text.find("\n", begin) + 1 or len(text)
-    header = text[begin:end].rstrip("\n").split(",")
+    begin = len(content) - len(content.lstrip(b"\n"))
+    end = content.find(b"\n", begin) + 1 or len(content)
+    header = content[begin:end].decode().rstrip("\n").split(",")
     yield pl.DataFrame({LINE: [begin + 1], FIELDS: [header]})
     plain: dict[str, pl.DataType] = {str(position): pl.String() for position in range(len(header))}
     narrow = {str(position): pl.Float32() for position, name in enumerate(header) if name in labels}
     first = begin + 2
-    second = text.find("\n", end) + 1 or len(text)
-    size = len(text) if num_rows is None else num_rows * max(1, second - end)  # of lines like the second
-    while end < len(text):
-        begin, end = end, text.find("\n", end + size) + 1 or len(text)
-        part = text[begin:end]
-        num_lines = part.count("\n") + (not part.endswith("\n"))
+    second = content.find(b"\n", end) + 1 or len(content)
+    size = len(content) if num_rows is None else num_rows * max(1, second - end)  # of lines like the second
+    while end < len(content):
+        begin, end = end, content.find(b"\n", end + size) + 1 or len(content)
+        part = content[begin:end]
+        num_lines = part.count(b"\n") + (not part.endswith(b"\n"))
         table = _regular_table(part, num_lines, {**plain, **narrow}) if narrow else None
         if table is None:
             table = _regular_table(part, num_lines, plain)
         if table is None:
-            table = numbered_lines(part, first=first).select(LINE, pl.col("text").str.split(",").alias(FIELDS))
+            table = numbered_lines(part.decode(), first=first).select(LINE, pl.col("text").str.split(",").alias(FIELDS))
         else:
             table = table.with_columns(pl.int_range(first, first + num_lines).alias(LINE))
         yield table
         first += num_lines
 
 
-def _regular_table(text: str, num_lines: int, schema: Mapping[str, pl.DataType]) -> pl.DataFrame | None:
+def _regular_table(content: bytes, num_lines: int, schema: Mapping[str, pl.DataType]) -> pl.DataFrame | None:
     """Return one column a field, called 0, 1, ..., from Polars' CSV reader, in half the time of splitting.
 
     It reads lines with too few or too many fields in its own ways, which changed between versions; so only a text is
@@ -77,11 +82,10 @@ def _regular_table(text: str, num_lines: int, schema: Mapping[str, pl.DataType])
     Float32 hold labels, and become Int8.
     """
     width = len(schema)
-    if width == 1 or text.count(",") != num_lines * (width - 1):
+    if width == 1 or content.count(b",") != num_lines * (width - 1):
         return None
-    if text[text.rfind("\n") + 1 :].count(",") not in (0, width - 1):
+    if content[content.rfind(b"\n") + 1 :].count(b",") not in (0, width - 1):
         return None  # of a last line without an end it passes over an empty field too many
-    content = text.encode()
     try:
         table = pl.read_csv(content, schema=schema, has_header=False, quote_char=None)
     except pl.exceptions.PolarsError:  # too many fields in a line, so that others have too few; or a label is a word
@@ -90,7 +94,7 @@ def _regular_table(text: str, num_lines: int, schema: Mapping[str, pl.DataType])
         return None
     # Had a field been dropped, its bytes would be missing.
     num_bytes = sum(table.select(pl.col(pl.String).str.len_bytes().cast(pl.Int64).sum()).row(0))
-    num_ends = num_lines * width - (not text.endswith("\n"))
+    num_ends = num_lines * width - (not content.endswith(b"\n"))
     rest = len(content) - num_bytes - num_ends
     if rest == 0:
         return table.cast({pl.Float32: pl.Int8})  # without a label, if any column is one

@@ -3,7 +3,9 @@
 import gzip
 import hashlib
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -30,14 +32,25 @@ class Release:
 
     root: Path
     listing: Listing
-    sources: list[SourceFile] = field(default_factory=list)
-    """Files read, in the order of reading."""
-
     notes: list[str] = field(default_factory=list)
     """What a person should know about the choices made: one sentence each."""
 
     options: Mapping[str, str] = field(default_factory=dict)
     """Value of each of the dataset's own options, defaults included."""
+
+    _checksums: list[tuple[str, Future[str]]] = field(default_factory=list)
+    """File -> its SHA-256, which is computed while the file is parsed."""
+
+    _hashing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+
+    @property
+    def sources(self) -> list[SourceFile]:
+        """Return the files read, in the order of reading."""
+        return [SourceFile(file, checksum.result()) for file, checksum in self._checksums]
+
+    def note_source(self, file: str, content: bytes) -> None:
+        """Note the checksum of `content` as that of `file`, a path relative to the root."""
+        self._checksums.append((file, self._hashing.submit(lambda: hashlib.sha256(content).hexdigest())))
 
     def option(self, name: str) -> str:
         """Return the value of one of the dataset's own options."""
@@ -97,11 +110,21 @@ class Release:
             content = path.read_bytes()
         except OSError as error:
             raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
-        self.sources.append(SourceFile(file, hashlib.sha256(content).hexdigest()))
+        self.note_source(file, content)
         return content
 
     def read_text(self, file: str) -> str:
-        """Return the text of `file` (UTF-8, plain or gzip by content) and note its checksum.
+        """Return the text of `file` as `read_utf8` finds it, and note its checksum.
+
+        Raises:
+            ManifestError: as `read_utf8`.
+        """
+        return self.read_utf8(file).decode()
+
+    def read_utf8(self, file: str) -> bytes:
+        """Return the text of `file` (UTF-8, plain or gzip by content) as its bytes, and note its checksum.
+
+        A byte order mark is taken away. For large tables: a reader of bytes needs no copy as a string.
 
         Raises:
             ManifestError: it cannot be read, is empty, is broken gzip, is an HTML page, or is not UTF-8.
@@ -114,14 +137,17 @@ class Release:
                 content = gzip.decompress(content)
             except (OSError, EOFError, zlib.error) as error:
                 raise ManifestError(f"{path}: broken gzip ({error}); download it again") from error
+        content = content.removeprefix(BOM_UTF8)
         if not content or content.isspace():
             raise ManifestError(f"{path}: the file is empty; download it again")
-        if content[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        if content[:1000].lstrip(BOM_UTF8 + b" \t\r\n").startswith(b"<"):
             raise ManifestError(f"{path}: this is an HTML page, not a table (a saved login page?); download it again")
-        try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-            raise ManifestError(
-                f"{path}: not UTF-8 at line {line:,} (byte {content[error.start]:#04x}); save it as UTF-8 text"
-            ) from error
+        if not content.isascii():
+            try:
+                content.decode()
+            except UnicodeDecodeError as error:
+                line = content.count(b"\n", 0, error.start) + 1
+                raise ManifestError(
+                    f"{path}: not UTF-8 at line {line:,} (byte {content[error.start]:#04x}); save it as UTF-8 text"
+                ) from error
+        return content

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import polars as pl
 
 from manifests.errors import ManifestError
-from manifests.lines import FIELDS, LINE, plain_tables, quoted_tables, unix_lines
+from manifests.lines import FIELDS, LINE, plain_tables, quoted_tables, unix_bytes
 
 ROWS_A_PART = 131_072
 """Rows that `read_in_parts` reads at once: enough for two cores, a few tens of MiB of cells."""
@@ -34,8 +34,10 @@ class Rows:
 
     def refuse(self, bad: pl.Expr, message: str, *columns: str) -> None:
         """Note every row where `bad` holds; `message` is formatted with the row's values of `columns`."""
-        for line, *values in self.frame.filter(bad).select(LINE, *columns).iter_rows():
-            self.problems.append((line, message.format(*values)))
+        is_bad = self.frame.select(bad).to_series()
+        if is_bad.any():
+            for line, *values in self.frame.select(LINE, *columns).filter(is_bad).iter_rows():
+                self.problems.append((line, message.format(*values)))
 
     def refuse_blank(self, *columns: str) -> None:
         """Note every row with a blank cell in one of `columns`."""
@@ -145,13 +147,13 @@ def is_plain_name(column: str) -> pl.Expr:
     return pl.col(column).str.contains(r"^[^/\\\x00-\x1f]+$") & ~pl.col(column).is_in([".", ".."])
 
 
-def read_rows(text: str, columns: Sequence[str], *, path: str, others: Others = "refuse") -> Rows:
+def read_rows(text: str | bytes, columns: Sequence[str], *, path: str, others: Others = "refuse") -> Rows:
     """Return the rows below the header of a comma-separated `text` whose columns are exactly `columns`, in this order.
 
-    With `others` passed over, `columns` are those that must be there, once each, wherever and among whatever others.
-    One empty column more at the end is passed over, blank lines too. A row with another number of fields is noted as a
-    problem. Without a quotation mark in the file (the normal case) a line is a row and Polars splits it; with one,
-    Python's csv module reads the file, some five times slower.
+    Bytes are UTF-8. With `others` passed over, `columns` are those that must be there, once each, wherever and among
+    whatever others. One empty column more at the end is passed over, blank lines too. A row with another number of
+    fields is noted as a problem. Without a quotation mark in the file (the normal case) a line is a row and Polars
+    splits it; with one that it cannot be shown to read right, Python's csv module does, some five times slower.
 
     Raises:
         ManifestError: the header differs, there is no row, or a quotation never ends.
@@ -161,7 +163,7 @@ def read_rows(text: str, columns: Sequence[str], *, path: str, others: Others = 
 
 
 def read_in_parts(
-    text: str,
+    text: str | bytes,
     columns: Sequence[str],
     check: Callable[[Rows], pl.DataFrame],
     *,
@@ -203,10 +205,20 @@ def read_in_parts(
 
 
 def _parts(
-    text: str, columns: Sequence[str], path: str, others: Others, num_rows: int | None, labels: Collection[str] = ()
+    text: str | bytes,
+    columns: Sequence[str],
+    path: str,
+    others: Others,
+    num_rows: int | None,
+    labels: Collection[str] = (),
 ) -> Iterator[Rows]:
     """Yield the rows below the header in parts of about `num_rows`; None: in one."""
-    tables = quoted_tables(text, path, num_rows) if '"' in text else plain_tables(unix_lines(text), num_rows, labels)
+    content = text if isinstance(text, bytes) else text.encode()
+    if b'"' in content:
+        tables = quoted_tables(content.decode() if isinstance(text, bytes) else text, path, num_rows)
+    else:
+        tables = plain_tables(unix_bytes(content), num_rows, labels)
+    del text, content  # what the tables need of them they hold
     header = next(tables).row(0)[1]
     width = len(header)
     if header[-1] == "" or header[-1].startswith("Unnamed: "):

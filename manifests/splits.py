@@ -6,12 +6,13 @@ depends on which other files are there: a partial download splits like the whole
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from zlib import crc32
 
 import polars as pl
 
 from manifests.dataset import OFFICIAL
 from manifests.errors import ConfigError, ManifestError
-from manifests.fraction import digests_of, fraction_limit, fraction_of
+from manifests.fraction import NUM_HASHES, fraction_of, seeded
 from manifests.lines import LINE, text_lines
 from manifests.release import Release
 from manifests.rows import Rows, is_plain_name
@@ -42,7 +43,13 @@ def patient_fraction(patient_id: str, seed: int) -> float:
 
     Validation takes the patients below `valid_fraction`, test (without official lists) those from 1 - `TEST_FRACTION`.
     """
-    return fraction_of(f"{seed}:{patient_id}")
+    return fraction_of(patient_id, seed)
+
+
+def patient_fractions(patient_ids: pl.Series, seed: int) -> pl.Series:
+    """Return `patient_fraction` of each, Float64 [n]."""
+    checksums = pl.Series(map(crc32, patient_ids.cast(pl.Binary)), dtype=pl.UInt64)
+    return (seeded(checksums, seed) / NUM_HASHES).alias("fraction")
 
 
 def split_column(patient_ids: pl.Series, official: pl.Series | None, config: SplitConfig) -> pl.Series:
@@ -70,14 +77,10 @@ def draw(patient_ids: pl.Series, config: SplitConfig, *, from_test: bool) -> pl.
     """Return `train`, `valid`, or (with `from_test`) `test` a row, by `patient_fraction` of its patient."""
     # A patient's rows mostly stand together, so that runs are hardly more than patients, and far faster to find.
     run = patient_ids.rle_id()
-    patients = patient_ids.filter(run.diff().fill_null(1) != 0).to_list()
-    train_end = fraction_limit(1 - TEST_FRACTION if from_test else 1)
-    valid_end = fraction_limit(config.valid_fraction)
-    drawn = [
-        "valid" if digest < valid_end else "train" if digest < train_end else "test"
-        for digest in digests_of(f"{config.seed}:", patients)
-    ]
-    return pl.Series("split", drawn, dtype=pl.String).gather(run)
+    fraction = patient_fractions(patient_ids.filter(run.diff().fill_null(1) != 0), config.seed)
+    train_end = 1 - TEST_FRACTION if from_test else 1
+    drawn = (fraction >= config.valid_fraction).cast(pl.UInt32) + (fraction >= train_end).cast(pl.UInt32)
+    return pl.Series("split", ["valid", "train", "test"]).gather(drawn.gather(run))
 
 
 def _refuse_shared_patients(patient_ids: pl.Series, official: pl.Series) -> None:

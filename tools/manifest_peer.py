@@ -9,6 +9,7 @@ import csv
 import gzip
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,11 @@ def peer_table(root: Path) -> pa.Table:
     with gzip.open(file, "rt", newline="") if file.suffix == ".gz" else file.open(newline="") as lines:
         rows = list(csv.reader(lines))[1:]
     official = {name: split for split, file in LISTS.items() for name in (root / file).read_text().split("\n")}
+    fraction = cache(patient_fraction)
     columns: dict[str, list[Any]] = {name: [] for name in (*REQUIRED_COLUMNS, *VOCABULARY.findings)}
     for name, labels, _, patient, age, sex, view, width, height, *_ in rows:
         patient_id = f"nih:{int(patient)}"
-        drawn = "valid" if patient_fraction(patient_id, 0) < VALID_FRACTION else "train"
+        drawn = "valid" if fraction(patient_id, 0) < VALID_FRACTION else "train"
         columns["dataset"].append("nih")
         columns["image_id"].append(name)
         columns["path"].append(f"images/{name}")

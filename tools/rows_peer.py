@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import polars as pl
 
 from manifests.datasets.chexpert import VOCABULARY
-from manifests.splits import patient_fraction
+from manifests.splits import patient_fractions
 from tools.peak_memory import peak_memory_bytes
 
 VALID_FRACTION = 0.1
@@ -23,7 +24,8 @@ def peer_table(root: Path) -> pd.DataFrame:
     path = labels["Path"].str.split("/", n=1).str[1]
     parts = path.str.split("/", expand=True)
     patient_id = "chexpert:" + parts[1]
-    fractions = {patient: patient_fraction(patient, 0) for patient in patient_id.unique()}
+    patients = patient_id.unique()
+    fractions = dict(zip(patients, patient_fractions(pl.Series(patients.tolist()), 0), strict=True))
     columns = {
         "dataset": "chexpert",
         "image_id": path,

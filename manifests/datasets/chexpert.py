@@ -88,7 +88,7 @@ def read_part(release: Release, part: str, file: str) -> pl.DataFrame:
     labels_only = file.rpartition("/")[2] not in ("train.csv", "valid.csv")
     columns = ("Path", *(() if labels_only else PERSON), *VOCABULARY.finding_of)
     rows = read_in_parts(
-        release.read_text(file),
+        release.read_utf8(file),
         columns,
         lambda some: check_rows(some, part),
         path=str(release.root / file),
@@ -97,7 +97,8 @@ def read_part(release: Release, part: str, file: str) -> pl.DataFrame:
     )
     rows.refuse_repeats("image_id")
     rows.raise_problems()
-    return rows.frame.with_columns(path=(f"{folder}/" if folder else "") + pl.col("image_id"))
+    image_id = pl.col("image_id")
+    return rows.frame.with_columns(path=f"{folder}/" + image_id if folder else image_id)
 
 
 def check_rows(rows: Rows, part: str) -> pl.DataFrame:

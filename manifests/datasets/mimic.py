@@ -82,7 +82,7 @@ def read_metadata(release: Release) -> Rows:
     """Return image_id, subject, study, view, width and height of every image, with the lines they stand on."""
     file = release.require(FILES["metadata"])
     rows = read_in_parts(
-        release.read_text(file), METADATA, check_metadata, path=str(release.root / file), others="pass over"
+        release.read_utf8(file), METADATA, check_metadata, path=str(release.root / file), others="pass over"
     )
     rows.refuse_repeats("image_id")
     rows.raise_problems()
@@ -103,7 +103,7 @@ def check_metadata(rows: Rows) -> pl.DataFrame:
 def read_split(release: Release) -> pl.DataFrame:
     """Return image_id, subject, study and, in our words, the official split of every image of the split's file."""
     file = release.require(FILES["split"])
-    rows = read_in_parts(release.read_text(file), SPLIT, check_split, path=str(release.root / file), others="pass over")
+    rows = read_in_parts(release.read_utf8(file), SPLIT, check_split, path=str(release.root / file), others="pass over")
     rows.refuse_repeats("image_id")
     rows.raise_problems()
     return rows.frame.drop("line")
@@ -146,7 +146,7 @@ def read_studies(release: Release) -> pl.DataFrame:
         )
     file = release.require(FILES[chosen])
     rows = read_in_parts(
-        release.read_text(file),
+        release.read_utf8(file),
         (*STUDY, *VOCABULARY.finding_of),
         check_study,
         path=str(release.root / file),

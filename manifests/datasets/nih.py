@@ -87,7 +87,7 @@ def read_labels(release: Release) -> Labels:
     others = [other for name in LABEL_FILES if (other := release.find((name,))) not in (None, file)]
     if others:
         release.notes.append(f"{file} was read; {' and '.join(map(str, others))} was not")
-    rows = read_rows(release.read_text(file), COLUMNS, path=str(release.root / file))
+    rows = read_rows(release.read_utf8(file), COLUMNS, path=str(release.root / file))
     labels = check_rows(rows)
     rows.raise_problems()
     official = official_by_lists(release, labels["image_id"], LISTS, beside=file)

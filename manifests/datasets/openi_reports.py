@@ -16,7 +16,7 @@ from typing import NamedTuple
 from xml.parsers import expat
 
 from manifests.errors import ManifestError
-from manifests.release import GZIP_MAGIC, Release, SourceFile
+from manifests.release import GZIP_MAGIC, Release
 
 ARCHIVES = ("NLMCXR_reports.tgz", "NLMCXR_reports.tar.gz", "NLMCXR_reports.tar")
 """By preference; the last is what some browsers make of the first."""
@@ -192,8 +192,7 @@ def _read_files(release: Release, names: Iterable[str]) -> Iterator[tuple[str, b
         lines.setdefault(folder, []).append(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
         yield file, content
     for folder, sums in lines.items():
-        checksum = hashlib.sha256("".join(sums).encode()).hexdigest()
-        release.sources.append(SourceFile(f"{folder}/*.xml" if folder else "*.xml", checksum))
+        release.note_source(f"{folder}/*.xml" if folder else "*.xml", "".join(sums).encode())
 
 
 def _parse_all(files: Iterable[tuple[str, bytes]], where: str) -> list[Report]:

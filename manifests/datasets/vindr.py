@@ -106,7 +106,7 @@ def read_part(release: Release, part: str, file: str) -> Rows:
     words = {word: finding for word, finding in VOCABULARY.finding_of.items() if finding != "Other Disease"}
     words[OTHER_DISEASE[part]] = "Other Disease"
     names = ("image_id", "rad_id") if part == "train" else ("image_id",)
-    rows = read_rows(release.read_text(file), (*names, *words), path=str(release.root / file), others="pass over")
+    rows = read_rows(release.read_utf8(file), (*names, *words), path=str(release.root / file), others="pass over")
     rows.refuse_blank(*names)
     rows.refuse(~is_plain_name("image_id"), "image_id {!r}: expected a plain name", "image_id")
     labels = [rows.parse(word, parse_vote, pl.Int8).alias(finding) for word, finding in words.items()]

@@ -235,6 +235,7 @@ def test_the_metadata_says_what_the_manifest_was_made_from(tmp_path: Path) -> No
     assert table.metadata["split"] == {
         "rule": "official lists, validation by patient",
         "seed": 7,
+        "fraction_version": 1,
         "valid_fraction": 0.2,
         "test_fraction": None,
     }

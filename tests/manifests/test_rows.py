@@ -153,12 +153,13 @@ ANY_CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=
     st.lists(st.lists(ANY_CELLS, min_size=1, max_size=3), min_size=1, max_size=12),
     st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),
     st.integers(1, 5),
+    st.sampled_from(["\n", "\r\n", "\r"]),
 )
-def test_in_parts_or_whole_the_rows_and_problems_are_the_same(
-    table: list[list[str]], quoting: Literal[0, 1], num_rows: int
+def test_in_parts_or_whole_as_bytes_or_text_the_rows_and_problems_are_the_same(
+    table: list[list[str]], quoting: Literal[0, 1], num_rows: int, newline: str
 ) -> None:
     text = io.StringIO(newline="")
-    csv.writer(text, quoting=quoting, lineterminator="\n").writerows([COLUMNS, *table])
+    csv.writer(text, quoting=quoting, lineterminator=newline).writerows([COLUMNS, *table])
 
     def check(rows: Rows) -> pl.DataFrame:
         rows.refuse_blank("b")
@@ -166,7 +167,8 @@ def test_in_parts_or_whole_the_rows_and_problems_are_the_same(
 
     whole = rows_of(text.getvalue())
     whole.refuse_blank("b")
-    parts = read_in_parts(text.getvalue(), COLUMNS, check, path="labels.csv", num_rows=num_rows)
+    content = text.getvalue().encode()
+    parts = read_in_parts(content, COLUMNS, check, path="labels.csv", num_rows=num_rows)
     assert parts.frame.select(LINE, *COLUMNS).rows() == whole.frame.rows()
     assert sorted(parts.problems) == sorted(whole.problems)
 
