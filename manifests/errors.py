@@ -1,10 +1,14 @@
 """The errors that are the user's to repair; the command line shows them in one place and exits with code 2."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 
 class UserError(Exception):
     """Base of every error that a user can repair: the message says where, what was found, what was expected."""
+
+    exit_code: ClassVar[int] = 2
+    """What the command line ends with."""
 
 
 class ConfigError(UserError):

@@ -21,7 +21,7 @@ from rich.progress import (
 
 from manifests.errors import UserError
 
-USER_ERROR_EXIT_CODE = 2
+USER_ERROR_EXIT_CODE = UserError.exit_code
 INTERRUPTED_EXIT_CODE = 130
 
 out = Console(highlight=False, soft_wrap=True)
@@ -32,7 +32,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def run_command_line(app: Callable[[], object]) -> None:
-    """Run a Typer app; a `UserError` becomes its message on standard error and exit code 2, Ctrl-C exit code 130.
+    """Run a Typer app; a `UserError` becomes its message on standard error and its exit code, Ctrl-C 130.
 
     Anything else is a fault of ours and keeps its traceback.
     """
@@ -44,7 +44,7 @@ def run_command_line(app: Callable[[], object]) -> None:
         app()
     except UserError as error:
         err.print(f"error: {error}", style="red", markup=False)
-        sys.exit(USER_ERROR_EXIT_CODE)
+        sys.exit(error.exit_code)
     except SystemExit as ending:
         # Typer takes Ctrl-C for itself and leaves with this code without a word.
         cause = getattr(ending.__context__, "__cause__", None)

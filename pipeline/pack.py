@@ -5,7 +5,8 @@
     <pack>/
       pack.json          format, image spec, identity, shards with their checksums, rejected rows
       manifest.parquet   one row a sample; row number = sample_index
-      rejected.parquet   sample_index, image_id, path, reason, detail of the images without pixels
+      rejected.parquet   sample_index, image_id, path, reason, num_bytes, detail of the images without pixels
+      checksums.parquet  offset, num_bytes, crc32 of each sample within its shard; row number = sample_index
       shard-00000.npy    raw: uint8 [n, H, W], memory-mappable; rejected images are zeros
 
 Nothing here decodes images: numpy's and pyarrow's machines can open a pack without Pillow, polars or torch.
@@ -19,6 +20,8 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, get_args
+
+import pyarrow as pa
 
 from manifests.errors import ConfigError, ManifestError
 from manifests.table import ManifestTable, read_manifest
@@ -34,6 +37,7 @@ SCHEMA = "cxr-pack/2"
 PACK_FILE = "pack.json"
 MANIFEST_FILE = "manifest.parquet"
 REJECTED_FILE = "rejected.parquet"
+CHECKSUMS_FILE = "checksums.parquet"
 PARTIAL_SUFFIX = ".partial"
 
 
@@ -76,6 +80,12 @@ class Pack:
 
     rejected_sha256: str
     """Checksum of rejected.parquet."""
+
+    checksums_sha256: str = ""
+    """Checksum of checksums.parquet."""
+
+    target_names: tuple[str, ...] = ()
+    """Findings whose targets each sample carries, in order; empty without `Encoding.targets`."""
 
     @property
     def height_px(self) -> int:
@@ -164,14 +174,22 @@ def only_pack(workspace: Workspace, formats: Sequence[str]) -> Path:
 
 def identity_of(datasets: Iterable[str], image_ids: Iterable[str]) -> str:
     """Return the sha256 (hexadecimal) of the ordered (dataset, image_id) list: which image has which sample_index."""
-    rows = "\x1e".join(f"{dataset}\x1f{image_id}" for dataset, image_id in zip(datasets, image_ids, strict=True))
-    return hashlib.sha256(rows.encode()).hexdigest()
+    digest, separator = hashlib.sha256(), ""
+    for dataset, image_id in zip(datasets, image_ids, strict=True):
+        digest.update(f"{separator}{dataset}\x1f{image_id}".encode())
+        separator = "\x1e"
+    return digest.hexdigest()
 
 
 def identity_of_manifest(manifest: ManifestTable) -> str:
     """Return `identity_of` the rows of a manifest."""
-    table = manifest.table
-    return identity_of(table.column("dataset").to_pylist(), table.column("image_id").to_pylist())
+    return identity_of(*(strings_of(manifest.table.column(name)) for name in ("dataset", "image_id")))
+
+
+def strings_of(column: pa.ChunkedArray) -> Iterator[str]:
+    """Yield the values of a text column, without making Python strings of all of them at once."""
+    for begin in range(0, len(column), 1 << 16):
+        yield from column.slice(begin, 1 << 16).to_pylist()
 
 
 def files_of(shards: Iterable[Shard]) -> Iterator[Shard | SideFile]:
@@ -225,6 +243,7 @@ def _from_document(path: Path, document: dict[str, Any]) -> Pack:
             encoding=Encoding(**fields.pop("encoding")),
             shards=shards,
             rejected=tuple(fields.pop("rejected")),
+            target_names=tuple(fields.pop("target_names")),
             **fields,
         )
         first_indices = list(accumulate((shard.num_samples for shard in shards), initial=0))

@@ -1,17 +1,20 @@
 """`cxr-prep pack`: from a manifest and its release to a pack."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from pipeline.console import err, out, progress_bar
+from pipeline.image_spec import Resize
 from pipeline.pack_format import PackFormat
 
 if TYPE_CHECKING:
-    from pipeline.packing.packer import PackSummary
+    from pipeline.packing.config import PackConfig
+    from pipeline.packing.packer import PackSummary, RangeSummary
 
 LOUD_REJECTED_FRACTION = 0.01
 """From here on rejected images are a warning and not a line of the summary."""
@@ -32,57 +35,144 @@ def pack(
     size: Annotated[
         str, typer.Option(metavar="S|HxW", help="Size of the images: 256 is 256 x 256 px, 320x256 is height x width.")
     ] = "256",
+    resize: Annotated[
+        Resize,
+        typer.Option(
+            help="How an image is fitted: stretched to the size, scaled to fit with black borders, or scaled to cover "
+            "and cropped."
+        ),
+    ] = "square",
+    bits: Annotated[int, typer.Option(help="Depth of a pixel, 8 or 16; 16 for tar with PNG.")] = 8,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Decode JPEG sources in full, not at the smallest sufficient scale.")
+    ] = False,
+    image: Annotated[
+        Literal["jpg", "png"] | None, typer.Option(help="tar: JPEG (default), or PNG without loss.")
+    ] = None,
+    quality: Annotated[int | None, typer.Option(help="tar with JPEG: quality, 1 to 100.")] = None,
+    colour: Annotated[
+        Literal["gray", "rgb"] | None, typer.Option(help="beton: gray (default), or RGB for other FFCV code.")
+    ] = None,
+    with_targets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABEL_SPACE",
+            help="tar, beton: add float32 targets for foreign readers, NaN where null. cxr-train needs none.",
+        ),
+    ] = None,
+    max_rejects: Annotated[
+        str | None,
+        typer.Option(metavar="COUNT|PERCENT%", help="Stop as soon as more images are rejected, such as 25 or 1%."),
+    ] = None,
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Folder of the pack; by default packs/DATASET-SIZE-FORMAT.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that decode; by default one a usable core.")] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="local: processes of this machine; ray: a Ray cluster with a shared file system."),
+    ] = "local",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted pack.")] = False,
+    verify: Annotated[
+        Literal["full", "none"],
+        typer.Option(help="Shards that are there already: read again and compare checksums, or sizes only."),
+    ] = "full",
+    shard_range: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Pack only share I (from 0) of N; all into one folder on a shared file system. In a Slurm array "
+            "0-9: --shard-range $SLURM_ARRAY_TASK_ID/10. Then --finish.",
+        ),
+    ] = None,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Make the pack of what all shard ranges have packed.")
+    ] = False,
 ) -> None:
     """Decode, resize and store all images of a manifest.
 
     The pack appears whole or not at all; interrupted, it is continued with `--resume`. Images that cannot be decoded
-    are listed with their reasons in rejected.parquet and keep their number.
+    are listed with their reasons in rejected.parquet and keep their number. The bytes are the same for any number of
+    workers, shard ranges and machines.
+
+    Exit code 1: stopped by `--max-rejects`; finished shards are kept.
     """
     from manifests.table import read_manifest
     from manifests.workspace import Workspace
     from pipeline.cores import usable_cores
     from pipeline.image_spec import ImageSpec
     from pipeline.packing.config import PackConfig
-    from pipeline.packing.packer import pack_manifest
-    from pipeline.packing.partial import PartialPack
+    from pipeline.packing.rejects import RejectLimit
+    from pipeline.packing.shard_range import ShardRange
 
     height_px, width_px = parse_size(size)
     config = PackConfig(
         format=pack_format,
-        spec=ImageSpec(height_px=height_px, width_px=width_px),
+        spec=ImageSpec(height_px=height_px, width_px=width_px, resize=resize, bits=parse_bits(bits), exact=exact),
+        encoding=encoding_of(pack_format, image=image, quality=quality, colour=colour, targets=with_targets),
         splits=tuple(split or ()),
+        max_rejects=None if max_rejects is None else RejectLimit(text=max_rejects),
+        engine=engine,
         num_workers=usable_cores() if workers is None else workers,
         resume=resume,
+        verify=verify,
+        shard_range=None if shard_range is None else ShardRange.parse(shard_range),
+        finish=finish,
     )
     workspace = Workspace.current()
     manifest = manifest or workspace.only_manifest()
     table = read_manifest(manifest)
     roots = choose_roots(table.datasets, given=root or (), remembered=workspace.roots())
     folder = out_folder or workspace.pack_path(table.dataset, config.spec.size, pack_format)
+    run(
+        manifest,
+        roots,
+        folder,
+        config,
+        train_command="cxr-train" if out_folder is None else f"cxr-train --pack {shlex.quote(str(folder))}",
+    )
+
+
+def run(manifest: Path, roots: Mapping[str, Path], folder: Path, config: "PackConfig", *, train_command: str) -> None:
+    """Pack all shards, or a range of them, with a progress bar; print what came of it."""
+    from pipeline.packing.packer import pack_manifest, pack_range
+    from pipeline.packing.partial import PartialPack
+
     try:
         with progress_bar("images") as bar:
             task = bar.add_task("pack", total=None)
-            summary = pack_manifest(
-                manifest,
-                root=roots,
-                out=folder,
-                config=config,
-                on_progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
+
+            def on_progress(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total)
+
+            packer: Callable[..., Any] = pack_manifest if config.shard_range is None else pack_range
+            summary = packer(manifest, root=roots, out=folder, config=config, on_progress=on_progress)
     except KeyboardInterrupt:
         partial = PartialPack.of(folder)
         if partial.folder.is_dir():
+            how = "" if config.shard_range else " and --resume"
             err.print(
-                f"finished shards are kept in {partial.folder}; continue with the same command and --resume",
-                markup=False,
+                f"finished shards are kept in {partial.folder}; continue with the same command{how}", markup=False
             )
         raise
-    show(summary, train_command="cxr-train" if out_folder is None else f"cxr-train --pack {shlex.quote(str(folder))}")
+    if config.shard_range is None:
+        show(summary, train_command)
+    else:
+        show_range(summary, config)
+
+
+def encoding_of(pack_format: PackFormat, **options: Any) -> Any:
+    """Return the `Encoding` of the options that were given (those that are not None).
+
+    Raises:
+        ConfigError: one of them means nothing for this format, whatever its value.
+    """
+    from pipeline.encoding import Encoding, refuse_meaningless
+
+    given = {name: value for name, value in options.items() if value is not None}
+    encoding = Encoding(**given)
+    refuse_meaningless(pack_format, encoding, given)
+    return encoding
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -97,6 +187,21 @@ def parse_size(text: str) -> tuple[int, int]:
     if len(parts) > 2 or not all(part.isascii() and part.isdigit() for part in parts):
         raise ConfigError(f"--size {text}: expected a number of px, or HEIGHTxWIDTH such as 320x256")
     return int(parts[0]), int(parts[-1])
+
+
+def parse_bits(bits: int) -> Literal[8, 16]:
+    """Return a depth that there is.
+
+    Raises:
+        ConfigError: there is no such depth.
+    """
+    from manifests.errors import ConfigError
+
+    if bits == 8:
+        return 8
+    if bits == 16:
+        return 16
+    raise ConfigError(f"--bits {bits}: expected 8 or 16")
 
 
 def choose_roots(datasets: Sequence[str], *, given: Sequence[str], remembered: Mapping[str, str]) -> dict[str, Path]:
@@ -129,24 +234,67 @@ def choose_roots(datasets: Sequence[str], *, given: Sequence[str], remembered: M
 def show(summary: "PackSummary", train_command: str) -> None:
     """Print what was packed, what was not, and what to do next."""
     from pipeline.pack import REJECTED_FILE
-    from pipeline.packing.packer import count_reasons
 
     pack, num_rejected = summary.pack, len(summary.pack.rejected)
-    resumed = f" ({summary.num_resumed:,} of them before the interruption)" if summary.num_resumed else ""
-    reasons = f": {count_reasons(summary.rejected_by_reason)}" if num_rejected else ""
+    resumed = f" ({summary.num_resumed:,} of them before)" if summary.num_resumed else ""
     lines = [
         f"images    {pack.num_samples - num_rejected:,} of {pack.num_samples:,} packed{resumed}",
-        f"rejected  {num_rejected:,}{reasons}",
+        rejected_line(summary.rejected_by_reason),
         f"size      {pack.spec.size} px, {summary.num_bytes / 2**20:,.1f} MiB in {len(pack.shards)} shards",
         f"speed     {summary.images_per_s:,.0f} images/s, {summary.elapsed_s:,.1f} s",
         f"pack      {pack.folder}",
+        f"look      cxr-prep info {shlex.quote(str(pack.folder))}",
         f"next      {train_command}",
     ]
     out.print("\n".join(lines), markup=False)
-    if num_rejected > LOUD_REJECTED_FRACTION * pack.num_samples:
+    warn_of_rejected(num_rejected, pack.num_samples, f"see {pack.folder / REJECTED_FILE} before you train on the rest")
+
+
+def show_range(summary: "RangeSummary", config: "PackConfig") -> None:
+    """Print what became of a range, and how the pack is finished."""
+    seconds, num_rejected = summary.elapsed_s, sum(summary.rejected_by_reason.values())
+    resumed = f" ({summary.num_resumed:,} of them before)" if summary.num_resumed else ""
+    packed = summary.num_samples - num_rejected
+    lines = [
+        f"range     {config.shard_range}: {summary.num_shards:,} shards",
+        f"images    {packed:,} of {summary.num_samples:,} packed{resumed}",
+        rejected_line(summary.rejected_by_reason),
+        f"speed     {(summary.num_samples - summary.num_resumed) / seconds:,.0f} images/s, {seconds:,.1f} s",
+        f"shards    {summary.partial.folder}",
+        f"next      when all ranges are done: {finish_command(sys.argv[1:])}",
+    ]
+    out.print("\n".join(lines), markup=False)
+    warn_of_rejected(num_rejected, summary.num_samples, "they are listed when the pack is finished")
+
+
+def finish_command(arguments: Sequence[str]) -> str:
+    """Return the command that finishes a pack whose range was packed by `cxr-prep` with these arguments."""
+    kept, skipped = [], False
+    for argument in arguments:
+        if argument == "--shard-range":
+            skipped = True
+        elif skipped or argument.startswith("--shard-range="):
+            skipped = False
+        else:
+            kept.append(argument)
+    return shlex.join(["cxr-prep", *kept, "--finish"])
+
+
+def rejected_line(reasons: Mapping[str, int]) -> str:
+    """Return how many images are rejected, and why."""
+    from collections import Counter
+
+    from pipeline.packing.rejects import count_reasons
+
+    count = Counter(reasons)
+    return f"rejected  {count.total():,}" + (f": {count_reasons(count)}" if count else "")
+
+
+def warn_of_rejected(num_rejected: int, num_samples: int, where: str) -> None:
+    """Print a warning where more images are rejected than anybody expects."""
+    if num_rejected > LOUD_REJECTED_FRACTION * num_samples:
         err.print(
-            f"warning: {num_rejected / pack.num_samples:.1%} of the images are rejected; "
-            f"see {pack.folder / REJECTED_FILE} before you train on the rest",
+            f"warning: {num_rejected / num_samples:.1%} of the images are rejected; {where}",
             style="bold yellow",
             markup=False,
         )

@@ -1,38 +1,28 @@
 """From a manifest and a release to a pack: plan, pack the shards, write what describes them, publish."""
 
-import hashlib
-import io
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from manifests.atomic import write_bytes_atomically
 from manifests.table import read_manifest
-from pipeline.errors import PackError
-from pipeline.pack import MANIFEST_FILE, PACK_FILE, REJECTED_FILE, Pack, Shard
+from pipeline.errors import PackError, TooManyRejectsError
+from pipeline.pack import Pack
 from pipeline.packing.config import PackConfig
+from pipeline.packing.describe import describe
+from pipeline.packing.missing import missing_shards_error, nothing_to_finish
 from pipeline.packing.partial import PartialPack
-from pipeline.packing.pixels import PIXEL_RULE
 from pipeline.packing.plan import PackPlan, make_plan
+from pipeline.packing.ray_engine import pack_shards_on_ray
+from pipeline.packing.rejects import RejectCount, count_reasons
 from pipeline.packing.resume import kept_shard
-from pipeline.packing.shard import PackedShard, RejectedImage
+from pipeline.packing.shard import ImagesDone, PackedShard, ShardTask
 from pipeline.packing.workers import WorkerDiedError, pack_shards
 
-REJECTED_SCHEMA = pa.schema(
-    [
-        ("sample_index", pa.int64()),
-        ("image_id", pa.string()),
-        ("path", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-    ]
-)
+OnProgress = Callable[[int, int], None]
+"""Gets the number of images done and of all images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +36,7 @@ class PackSummary:
     """Reason -> images without pixels, the most frequent first."""
 
     num_resumed: int
-    """Images in shards that were kept from an interrupted run."""
+    """Images in shards that were there before."""
 
     elapsed_s: float
     """Time that packing took, the check of kept shards included."""
@@ -62,50 +52,125 @@ class PackSummary:
         return (self.pack.num_samples - self.num_resumed) / self.elapsed_s
 
 
+@dataclass(frozen=True, kw_only=True)
+class RangeSummary:
+    """What packing one `--shard-range` came to."""
+
+    partial: PartialPack
+    """Where its shards lie until `--finish`."""
+
+    num_shards: int
+    """Shards of the range."""
+
+    num_samples: int
+    """Images of the range, rejected ones included."""
+
+    rejected_by_reason: dict[str, int]
+    """Reason -> images without pixels, the most frequent first."""
+
+    num_resumed: int
+    """Images in shards that were there before."""
+
+    elapsed_s: float
+    """Time that packing took, the check of kept shards included."""
+
+
+@dataclass(kw_only=True)
+class _Shards:
+    """The shards of one run, as far as they are finished."""
+
+    finished: list[PackedShard] = field(default_factory=list)
+    num_resumed: int = 0
+    rejects: RejectCount
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Reason -> images, the most frequent first."""
+        return dict(Counter(image.reason for shard in self.finished for image in shard.rejected).most_common())
+
+
 def pack_manifest(
     manifest: Path,
     *,
     root: Path | Mapping[str, Path],
     out: Path,
     config: PackConfig,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> PackSummary:
     """Pack the images of a manifest, which lie below `root`, into the folder `out`.
 
     The images of a merged manifest may lie below a root for each of its datasets: dataset -> folder.
 
-    The same manifest, images, size and format give the same bytes of every file, for any number of workers and after
-    any interruption. Until everything is there it grows in `<out>.partial`. `on_progress` gets the number of images
-    done and of all images.
+    The same manifest, images, spec and format give the same bytes of every file, for any number of workers, ranges or
+    machines and after any interruption. Until everything is there it grows in `<out>.partial`. With `config.finish` no
+    image is opened: all shards must be there. `on_progress` gets the number of images done and of all images.
 
     Raises:
         ConfigError, ManifestError: options or rows that cannot be packed; nothing was written.
         PackError: `out` exists or cannot be written, another pack was interrupted there, a process died, no image was
-            usable. Finished shards stay in `<out>.partial` for `PackConfig.resume`.
+            usable, or (`finish`) shards are missing. Finished shards stay in `<out>.partial` for `PackConfig.resume`.
+        TooManyRejectsError: more images than `config.max_rejects` are rejected.
     """
+    assert config.shard_range is None
     started_s = time.perf_counter()
-    plan = make_plan(read_manifest(manifest), manifest, config)
-    roots = roots_of(plan, root)
-    if out.exists():
-        raise PackError(f"{out}: exists already; name another folder with --out, or delete it to pack again")
-    partial = PartialPack.of(out)
-    with _explained(partial), partial.locked(plan.to_json(), resume=config.resume):
-        shards, num_resumed = _pack_all_shards(plan, roots, partial, on_progress)
-        rejected = [image for shard in shards for image in shard.rejected]
-        reasons = dict(Counter(image.reason for image in rejected).most_common())
-        if len(rejected) == plan.num_samples:
+    plan, roots, partial = _prepare(manifest, root, out, config)
+    if config.finish and not partial.plan_file.is_file():
+        raise nothing_to_finish(partial)
+    numbers = range(plan.num_shards)
+    with (
+        _explained(partial),
+        partial.locked(plan.to_json(), numbers, resume=config.resume or config.finish),
+    ):
+        shards = _pack_shards(plan, numbers, roots, partial, on_progress)
+        if sum(shards.reasons.values()) == plan.num_samples:
             partial.discard()
             folders = ", ".join(map(str, roots.values()))
             raise PackError(
-                f"{folders}: none of the {plan.num_samples:,} images can be packed ({count_reasons(reasons)}); "
+                f"{folders}: none of the {plan.num_samples:,} images can be packed "
+                f"({count_reasons(Counter(shards.reasons))}); "
                 "is this the folder that the manifest's paths start from? Name it with --root"
             )
-        pack = _describe(plan, shards, rejected, partial)
+        pack = describe(plan, shards.finished, partial)
         partial.publish()
     return PackSummary(
         pack=pack,
-        rejected_by_reason=reasons,
-        num_resumed=num_resumed,
+        rejected_by_reason=shards.reasons,
+        num_resumed=shards.num_resumed,
+        elapsed_s=time.perf_counter() - started_s,
+    )
+
+
+def pack_range(
+    manifest: Path,
+    *,
+    root: Path | Mapping[str, Path],
+    out: Path,
+    config: PackConfig,
+    on_progress: OnProgress = lambda done, total: None,
+) -> RangeSummary:
+    """Pack the shards of `config.shard_range` into `<out>.partial`, beside what other ranges pack there.
+
+    Run again after an interruption it keeps what it has finished. When all ranges are done, `pack_manifest` with
+    `finish` makes the pack of them.
+
+    Raises:
+        as `pack_manifest`; PackError also where another process is packing some of these shards.
+    """
+    assert config.shard_range is not None
+    started_s = time.perf_counter()
+    plan, roots, partial = _prepare(manifest, root, out, config)
+    numbers = config.shard_range.numbers(plan.num_shards)
+    with (
+        _explained(partial),
+        partial.locked(plan.to_json(), numbers, resume=True, shard_range=config.shard_range),
+    ):
+        shards = _pack_shards(plan, numbers, roots, partial, on_progress)
+    return RangeSummary(
+        partial=partial,
+        num_shards=len(numbers),
+        num_samples=sum(shard.num_samples for shard in shards.finished),
+        rejected_by_reason=shards.reasons,
+        num_resumed=shards.num_resumed,
         elapsed_s=time.perf_counter() - started_s,
     )
 
@@ -117,7 +182,7 @@ def roots_of(plan: PackPlan, root: Path | Mapping[str, Path]) -> dict[str, Path]
         PackError: a dataset has none, or one that is no folder.
     """
     roots = {}
-    for dataset in dict.fromkeys(plan.datasets):
+    for dataset in plan.datasets:
         folder = root.get(dataset) if isinstance(root, Mapping) else root
         if folder is None:
             raise PackError(f"where the images of dataset {dataset!r} lie is not known; add --root {dataset}=DIR")
@@ -127,94 +192,74 @@ def roots_of(plan: PackPlan, root: Path | Mapping[str, Path]) -> dict[str, Path]
     return roots
 
 
-def count_reasons(reasons: dict[str, int]) -> str:
-    """Return reasons and counts for people: `missing file 3, corrupt 1`."""
-    return ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in reasons.items())
+def _prepare(
+    manifest: Path, root: Path | Mapping[str, Path], out: Path, config: PackConfig
+) -> tuple[PackPlan, dict[str, Path], PartialPack]:
+    """Return what is to be packed, from where, and where it grows."""
+    plan = make_plan(read_manifest(manifest), manifest, config)
+    roots = roots_of(plan, root)
+    if out.exists():
+        raise PackError(f"{out}: exists already; name another folder with --out, or delete it to pack again")
+    return plan, roots, PartialPack.of(out)
 
 
-def _pack_all_shards(
-    plan: PackPlan, roots: Mapping[str, Path], partial: PartialPack, on_progress: Callable[[int, int], None]
-) -> tuple[list[PackedShard], int]:
-    """Return the shards in order of sample_index, and how many of their images were there already."""
+def _pack_shards(
+    plan: PackPlan, numbers: range, roots: Mapping[str, Path], partial: PartialPack, on_progress: OnProgress
+) -> _Shards:
+    """Return the shards `numbers` in order of sample_index: those that are there, and with them the others."""
+    config = plan.config
+    total = min(numbers.stop * plan.samples_per_shard, plan.num_samples) - numbers.start * plan.samples_per_shard
+    shards = _Shards(rejects=RejectCount(num_samples=plan.num_samples, limit=config.max_rejects, path_of=plan.path_of))
     done = 0
 
-    def on_images(count: int) -> None:
+    def on_images(images: ImagesDone) -> None:
         nonlocal done
-        done += count
-        on_progress(done, plan.num_samples)
+        done += images.count
+        on_progress(done, total)
+        shards.rejects.add(images.rejected)
 
-    shards, left = [], []
-    for task in plan.tasks(roots, partial):
-        kept = kept_shard(task)
+    left = []
+    for number in numbers:
+        kept = kept_shard(plan.task(number, roots, partial), read_again=config.verify == "full")
         if kept is None:
-            left.append(task)
-        else:
-            shards.append(kept)
-            on_images(kept.num_samples)
-    num_resumed = done
-    shards += pack_shards(left, plan.config.num_workers, on_images)
-    return sorted(shards, key=lambda shard: shard.first_index), num_resumed
+            left.append(number)
+            continue
+        shards.finished.append(kept)
+        shards.num_resumed += kept.num_samples
+        rejected = tuple((image.sample_index, image.reason) for image in kept.rejected)
+        on_images(ImagesDone(count=kept.num_samples, rejected=rejected))
+    if left and config.finish:
+        raise missing_shards_error(partial, left, plan.num_shards)
+    tasks = (plan.task(number, roots, partial) for number in left)
+    shards.finished += _run(config, tasks, len(left), on_images)
+    shards.finished.sort(key=lambda shard: shard.first_index)
+    return shards
 
 
-def _describe(
-    plan: PackPlan, shards: Sequence[PackedShard], rejected: Sequence[RejectedImage], partial: PartialPack
-) -> Pack:
-    """Write manifest.parquet, rejected.parquet and, last, pack.json; return the pack as it will be in `out`."""
-    image_ids = plan.table.column("image_id")
-    rows = [
-        asdict(image) | {"image_id": image_ids[image.sample_index].as_py(), "path": plan.paths[image.sample_index]}
-        for image in rejected
-    ]
-    pack = Pack(
-        folder=partial.out,
-        format=plan.config.format,
-        spec=plan.config.spec,
-        encoding=plan.config.encoding,
-        pixel_rule=PIXEL_RULE,
-        dataset=plan.dataset,
-        identity=plan.identity,
-        num_samples=plan.num_samples,
-        rejected=tuple(image.sample_index for image in rejected),
-        shards=tuple(
-            Shard(
-                file=shard.file,
-                first_index=shard.first_index,
-                num_samples=shard.num_samples,
-                num_bytes=shard.num_bytes,
-                sha256=shard.sha256,
-                side_files=shard.side_files,
-            )
-            for shard in shards
-        ),
-        manifest_sha256=_write_parquet(partial.pack / MANIFEST_FILE, plan.table),
-        rejected_sha256=_write_parquet(
-            partial.pack / REJECTED_FILE, pa.Table.from_pylist(rows, schema=REJECTED_SCHEMA)
-        ),
-    )
-    write_bytes_atomically(partial.pack / PACK_FILE, pack.to_json())
-    return pack
-
-
-def _write_parquet(path: Path, table: pa.Table) -> str:
-    """Write a table whole or not at all; return the file's sha256."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    write_bytes_atomically(path, buffer.getvalue())
-    return hashlib.sha256(buffer.getvalue()).hexdigest()
+def _run(
+    config: PackConfig, tasks: Iterable[ShardTask], num_tasks: int, on_images: Callable[[ImagesDone], None]
+) -> Iterator[PackedShard]:
+    """Return the engine's iterator over finished shards."""
+    if config.engine == "ray":
+        return pack_shards_on_ray(tasks, num_tasks, on_images)
+    return pack_shards(tasks, num_tasks, config.num_workers, on_images)
 
 
 @contextmanager
 def _explained(partial: PartialPack) -> Iterator[None]:
     """Turn what the operating system says about writing into an error that says what is left and how to go on."""
+    kept = f"finished shards are kept in {partial.folder}"
     try:
         yield
     except OSError as error:
         where = error.filename or partial.folder
-        kept = (
-            f"; finished shards are kept in {partial.folder}: repair that, then continue with --resume"
+        left = (
+            f"{kept}: repair that, then continue with --resume"
             if partial.plan_file.exists()
-            else "; name a folder that can be written with --out"
+            else "name a folder that can be written with --out"
         )
-        raise PackError(f"{where}: cannot be written ({error.strerror or error}){kept}") from error
+        raise PackError(f"{where}: cannot be written ({error.strerror or error}); {left}") from error
     except WorkerDiedError as error:
-        raise PackError(f"{error}; finished shards are kept in {partial.folder}: continue with --resume") from error
+        raise PackError(f"{error}; {kept}: continue with --resume") from error
+    except TooManyRejectsError as error:
+        raise TooManyRejectsError(f"{error}\n{kept}: to go on, use --resume and a higher --max-rejects") from error

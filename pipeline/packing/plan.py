@@ -2,22 +2,24 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.errors import ConfigError, ManifestError
 from manifests.table import ManifestTable
 from pipeline.encoding import recorded_encoding
-from pipeline.pack import identity_of
+from pipeline.pack import identity_of_manifest, strings_of
 from pipeline.packing.config import PackConfig
-from pipeline.packing.formats import shard_format
+from pipeline.packing.formats import FORMATS
 from pipeline.packing.partial import PartialPack
 from pipeline.packing.pixels import PIXEL_RULE
 from pipeline.packing.shard import ShardTask
+from pipeline.packing.targets import targets_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,26 +35,38 @@ class PackPlan:
     table: pa.Table
     """Rows of the pack's manifest, in the manifest's order."""
 
-    paths: tuple[str, ...]
-    """Image files relative to the root of their dataset, in order of sample_index."""
-
-    datasets: tuple[str, ...]
-    """Dataset of each image, in order of sample_index."""
-
     identity: str
     """`identity_of` the rows."""
+
+    target_names: tuple[str, ...] = ()
+    """Findings whose targets the samples carry, in order."""
+
+    targets_NC: np.ndarray | None = None
+    """float32 [N, C], NaN where null; None where samples carry no targets."""
 
     @property
     def num_samples(self) -> int:
         """Rows of the pack."""
-        return len(self.paths)
+        return int(self.table.num_rows)
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Datasets of the rows, in the order of their first row."""
+        return tuple(pc.unique(self.table.column("dataset")).to_pylist())
 
     @property
     def samples_per_shard(self) -> int:
         """Samples of each shard but the last."""
-        return shard_format(self.config.format).samples_per_shard(
-            self.num_samples, self.config.spec, self.config.encoding
-        )
+        return FORMATS[self.config.format].samples_per_shard(self.num_samples, self.config.spec, self.config.encoding)
+
+    @property
+    def num_shards(self) -> int:
+        """Shards of the pack."""
+        return -(-self.num_samples // self.samples_per_shard)
+
+    def path_of(self, sample_index: int) -> str:
+        """Return an image file relative to the root of its dataset."""
+        return str(self.table.column("path")[sample_index].as_py())
 
     def to_json(self) -> bytes:
         """Return what a later run must agree with to continue this one."""
@@ -64,71 +78,74 @@ class PackPlan:
             "identity": self.identity,
             "num_samples": self.num_samples,
             "samples_per_shard": self.samples_per_shard,
-            "paths_sha256": hashlib.sha256("\0".join(self.paths).encode()).hexdigest(),
+            "paths_sha256": self._paths_sha256(),
         }
+        if self.targets_NC is not None:
+            document["targets_sha256"] = hashlib.sha256(self.targets_NC.tobytes()).hexdigest()
         return (json.dumps(document, indent=1) + "\n").encode()
 
-    def tasks(self, roots: Mapping[str, Path], partial: PartialPack) -> list[ShardTask]:
-        """Return the work, one task a shard, in order of sample_index; `roots` is dataset -> folder of its release."""
-        step = self.samples_per_shard
-        file_name = shard_format(self.config.format).file_name
-        return [
-            ShardTask(
-                file=partial.pack / file_name(number),
-                sidecar=partial.sidecar(number),
-                format=self.config.format,
-                spec=self.config.spec,
-                encoding=self.config.encoding,
-                first_index=first,
-                files=tuple(
-                    roots[dataset] / path
-                    for dataset, path in zip(
-                        self.datasets[first : first + step], self.paths[first : first + step], strict=True
-                    )
-                ),
-            )
-            for number, first in enumerate(range(0, self.num_samples, step))
-        ]
+    def task(self, number: int, roots: Mapping[str, Path], partial: PartialPack) -> ShardTask:
+        """Return the work of one shard; `roots` is dataset -> folder of its release."""
+        pack_format = FORMATS[self.config.format]
+        first = number * self.samples_per_shard
+        rows = self.table.slice(first, self.samples_per_shard)
+        datasets, paths = rows.column("dataset").to_pylist(), rows.column("path").to_pylist()
+        return ShardTask(
+            file=(partial.parts if pack_format.joined else partial.pack) / pack_format.file_name(number),
+            checksums=partial.checksums_file(number),
+            sidecar=partial.sidecar(number),
+            format=self.config.format,
+            spec=self.config.spec,
+            encoding=self.config.encoding,
+            first_index=first,
+            files=tuple(roots[dataset] / path for dataset, path in zip(datasets, paths, strict=True)),
+            targets_nC=None if self.targets_NC is None else self.targets_NC[first : first + rows.num_rows],
+        )
+
+    def _paths_sha256(self) -> str:
+        digest = hashlib.sha256()
+        for path in strings_of(self.table.column("path")):
+            digest.update(path.encode() + b"\0")
+        return digest.hexdigest()
 
 
 def make_plan(manifest: ManifestTable, source: Path, config: PackConfig) -> PackPlan:
     """Return the plan for the rows of `manifest`, which was read from `source`.
 
     Raises:
-        ConfigError: a split that the manifest does not have.
+        ConfigError: a split that the manifest does not have, or an unknown label space.
         ManifestError: no rows, or paths that are not below the root; all of them, with their row numbers.
     """
-    table = _rows_of_splits(manifest.table, source, config.splits)
-    if table.num_rows == 0:
+    rows = replace(manifest, table=_rows_of_splits(manifest.table, source, config.splits))
+    if rows.num_rows == 0:
         raise ManifestError(f"{source}: no rows, so there is nothing to pack")
-    paths = tuple(table.column("path").to_pylist())
-    problems = path_problems(manifest.table.column("path").to_pylist())
+    problems = path_problems(strings_of(manifest.table.column("path")))
     if problems:
         raise ManifestError(
             f"{source}: {len(problems):,} paths are not below the root; expected relative paths such as "
             "images/00000001_000.png; build the manifest again",
             problems,
         )
-    datasets = tuple(table.column("dataset").to_pylist())
+    target_names, targets_NC = targets_of(rows, config.encoding.targets) if config.encoding.targets else ((), None)
     return PackPlan(
         config=config,
         dataset=manifest.dataset,
-        table=table,
-        paths=paths,
-        datasets=datasets,
-        identity=identity_of(datasets, table.column("image_id").to_pylist()),
+        table=rows.table,
+        identity=identity_of_manifest(rows),
+        target_names=target_names,
+        targets_NC=targets_NC,
     )
 
 
-def path_problems(paths: Sequence[str | None]) -> list[str]:
+def path_problems(paths: Iterator[str | None]) -> list[str]:
     """Return a line for every path that does not stay below the root, with its row number in the manifest."""
     problems = []
     for row, path in enumerate(paths):
         if not path:
             problems.append(f"row {row}: empty path")
-        elif PurePosixPath(path).is_absolute():
+        elif path.startswith("/"):
             problems.append(f"row {row}: absolute path {path!r}")
-        elif ".." in PurePosixPath(path).parts:
+        elif ".." in path and ".." in PurePosixPath(path).parts:
             problems.append(f"row {row}: path {path!r} climbs with '..'")
         elif "\0" in path:
             problems.append(f"row {row}: path {path!r} has a NUL character")

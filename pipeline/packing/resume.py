@@ -1,28 +1,46 @@
 """Which shards of an interrupted pack can stay."""
 
 import hashlib
+from pathlib import Path
 
 from pipeline.packing.rejection import Reason
 from pipeline.packing.shard import PackedShard, ShardTask
 
 
-def kept_shard(task: ShardTask) -> PackedShard | None:
+def kept_shard(task: ShardTask, *, read_again: bool) -> PackedShard | None:
     """Return the finished shard of `task`, or None where it must be packed (again).
 
-    It is packed again if its sidecar is missing or broken, if the file's size or checksum differs, or if an image was
-    rejected because its file was not there or could not be read, and now it might be.
+    It is packed again if its sidecar is missing or broken, if a file's size or (with `read_again`) checksum differs, or
+    if an image was rejected because its file was not there or could not be read, and now it might be.
     """
     try:
         packed = PackedShard.from_json(task.sidecar.read_bytes())
-        if task.file.stat().st_size != packed.num_bytes:
-            return None
-        with task.file.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        num_samples, num_bytes = packed.num_samples, packed.num_bytes
+        sound = (
+            (packed.file, packed.first_index, num_samples) == (task.file.name, task.first_index, len(task.files))
+            and _is(task.checksums, None, packed.checksums_sha256)
+            and all(_is(task.file.parent / side.file, side.num_bytes, side.sha256) for side in packed.side_files)
+            and _is(task.file, num_bytes, packed.sha256 if read_again else None)
+        )
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    if digest != packed.sha256 or any(_may_be_readable_now(task, packed)):
+    if not sound or any(_may_be_readable_now(task, packed)):
         return None
     return packed
+
+
+def _is(path: Path, num_bytes: int | None, sha256: str | None) -> bool:
+    """Tell whether a file has this size and this checksum, as far as they are given.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if num_bytes is not None and path.stat().st_size != num_bytes:
+        return False
+    if sha256 is None:
+        return True
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
 def _may_be_readable_now(task: ShardTask, packed: PackedShard) -> list[bool]:

@@ -1,18 +1,21 @@
-"""Packing one shard: its bytes are a function of its image files and the size; whoever runs it, and how often."""
+"""Packing one shard: its bytes are a function of its files and the pack's spec; whoever runs it, and how often."""
 
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+
+import numpy as np
 
 from manifests.atomic import atomic_path, write_bytes_atomically
 from pipeline.encoding import Encoding
 from pipeline.image_spec import ImageSpec
 from pipeline.pack_files import SideFile
 from pipeline.pack_format import PackFormat
-from pipeline.packing.formats import shard_format
+from pipeline.packing.checksums import HashingSink, SampleChecksums
+from pipeline.packing.formats import FORMATS
 from pipeline.packing.pixels import read_image
 from pipeline.packing.rejection import Rejection
 from pipeline.packing.shard_format import ShardLayout
@@ -25,8 +28,11 @@ class ShardTask:
     file: Path
     """Where the shard appears when it is whole."""
 
+    checksums: Path
+    """Where the checksums of its samples appear after it: rows of `checksums.ROW`."""
+
     sidecar: Path
-    """Where its `PackedShard` appears after it: a shard without one is not finished."""
+    """Where its `PackedShard` appears after both: a shard without one is not finished."""
 
     format: PackFormat
     """Name of the pack's format."""
@@ -43,6 +49,15 @@ class ShardTask:
     files: tuple[Path, ...]
     """Image files, in order of sample_index."""
 
+    targets_nC: np.ndarray | None = None
+    """float32 [n, C] where the encoding has targets."""
+
+    @property
+    def layout(self) -> ShardLayout:
+        """What decides the form of the shard."""
+        num_targets = 0 if self.targets_nC is None else self.targets_nC.shape[1]
+        return ShardLayout(spec=self.spec, encoding=self.encoding, num_samples=len(self.files), num_targets=num_targets)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RejectedImage:
@@ -50,6 +65,7 @@ class RejectedImage:
 
     sample_index: int
     reason: str
+    num_bytes: int | None
     detail: str
 
 
@@ -62,6 +78,7 @@ class PackedShard:
     num_samples: int
     num_bytes: int
     sha256: str
+    checksums_sha256: str
     side_files: tuple[SideFile, ...]
     rejected: tuple[RejectedImage, ...]
 
@@ -83,6 +100,17 @@ class PackedShard:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImagesDone:
+    """Progress within a shard, as a process tells its parent."""
+
+    count: int
+    """Images since the last report, rejected ones included."""
+
+    rejected: tuple[tuple[int, str], ...] = ()
+    """(sample_index, reason) of the rejected ones among them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Failure:
     """Why a shard could not be packed, as a process tells its parent.
 
@@ -96,59 +124,60 @@ class Failure:
     """The traceback, for faults that are ours."""
 
 
-class HashingSink:
-    """Counts and hashes what passes on its way into a file."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.num_bytes = 0
-        self.sha256 = hashlib.sha256()
-
-    def write(self, content: bytes | memoryview, /) -> int:
-        """Append `content`; return how many bytes that were."""
-        num_bytes = self.file.write(content)
-        self.num_bytes += num_bytes
-        self.sha256.update(content)
-        return num_bytes
-
-
-def pack_shard(task: ShardTask, on_image: Callable[[], None]) -> PackedShard:
+def pack_shard(task: ShardTask, on_image: Callable[[RejectedImage | None], None]) -> PackedShard:
     """Decode, resize and write the images of one shard; return its checksum and its rejected images.
 
-    The file appears whole, flushed and renamed, or not at all; then its sidecar does. `on_image` is called after each.
+    The file appears whole, flushed and renamed, or not at all; then what belongs to it, and its sidecar last.
+    `on_image` is called after each image, with what is wrong with it.
 
     Raises:
         OSError: the shard cannot be written. What cannot be read is a rejected image instead.
     """
-    rejected = []
-    layout = ShardLayout(spec=task.spec, encoding=task.encoding, num_samples=len(task.files))
+    all_rejected = []
     with atomic_path(task.file) as temporary, temporary.open("wb") as file:
         sink = HashingSink(file)
-        writer = shard_format(task.format).writer(sink, layout, task.first_index)
-        for sample_index, path in enumerate(task.files, start=task.first_index):
+        writer = FORMATS[task.format].writer(sink, task.layout, task.first_index)
+        checksums = SampleChecksums(sink, len(task.files))
+        for row, path in enumerate(task.files):
+            image = rejected = None
             try:
                 image = read_image(path, task.spec)
             except Rejection as rejection:
-                image = None
-                rejected.append(
-                    RejectedImage(sample_index=sample_index, reason=rejection.reason.value, detail=rejection.detail)
-                )
-            writer.add(sample_index, image, None)
-            on_image()
+                rejected = rejected_image(task.first_index + row, path, rejection)
+                all_rejected.append(rejected)
+            checksums.begin()
+            writer.add(task.first_index + row, image, None if task.targets_nC is None else task.targets_nC[row])
+            checksums.end()
+            on_image(rejected)
         side_contents = writer.close()
-    side_files = []
-    for suffix, content in side_contents.items():
-        path = task.file.with_suffix(suffix)
-        write_bytes_atomically(path, content)
-        side_files.append(SideFile(file=path.name, num_bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
+    checksums_content = checksums.rows.tobytes()
     packed = PackedShard(
         file=task.file.name,
         first_index=task.first_index,
         num_samples=len(task.files),
         num_bytes=sink.num_bytes,
         sha256=sink.sha256.hexdigest(),
-        side_files=tuple(side_files),
-        rejected=tuple(rejected),
+        checksums_sha256=hashlib.sha256(checksums_content).hexdigest(),
+        side_files=tuple(write_side_file(task.file, *item) for item in side_contents.items()),
+        rejected=tuple(all_rejected),
     )
+    write_bytes_atomically(task.checksums, checksums_content)
     write_bytes_atomically(task.sidecar, packed.to_json())
     return packed
+
+
+def rejected_image(sample_index: int, path: Path, rejection: Rejection) -> RejectedImage:
+    """Return what is noted about an image that has no pixels, the size of its file included."""
+    num_bytes = None
+    with suppress(OSError):
+        num_bytes = path.stat().st_size if path.is_file() else None
+    return RejectedImage(
+        sample_index=sample_index, reason=rejection.reason.value, num_bytes=num_bytes, detail=rejection.detail
+    )
+
+
+def write_side_file(shard: Path, suffix: str, content: bytes) -> SideFile:
+    """Write a small file that belongs to a shard."""
+    path = shard.with_suffix(suffix)
+    write_bytes_atomically(path, content)
+    return SideFile(file=path.name, num_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())

@@ -1,7 +1,7 @@
 """What a packing process runs: `python -m pipeline.packing.worker DESCRIPTOR`; imports nothing heavier than Pillow.
 
-It takes `ShardTask`s from the connection whose file descriptor is its argument, one at a time, and answers with counts
-of images (int) while it works and with a `PackedShard` or a `Failure` at the end. It leaves when the connection ends,
+It takes `ShardTask`s from the connection whose file descriptor is its argument, one at a time, and answers with
+`ImagesDone` while it works and with a `PackedShard` or a `Failure` at the end. It leaves when the connection ends,
 so that no process survives a parent that was killed.
 """
 
@@ -10,7 +10,7 @@ import time
 import traceback
 from multiprocessing.connection import Connection
 
-from pipeline.packing.shard import Failure, ShardTask, pack_shard
+from pipeline.packing.shard import Failure, ImagesDone, RejectedImage, ShardTask, pack_shard
 
 REPORT_EVERY_S = 0.1
 
@@ -21,18 +21,21 @@ class ImageCount:
     def __init__(self, connection: "Connection[object, object]") -> None:
         self.connection = connection
         self.count = 0
+        self.rejected: list[tuple[int, str]] = []
         self.reported_s = time.monotonic()
 
-    def add_one(self) -> None:
+    def add_one(self, rejected: RejectedImage | None) -> None:
         """Count an image."""
         self.count += 1
+        if rejected is not None:
+            self.rejected.append((rejected.sample_index, rejected.reason))
         if time.monotonic() - self.reported_s >= REPORT_EVERY_S:
             self.report()
 
     def report(self) -> None:
         """Send what was counted since the last report."""
-        self.connection.send(self.count)
-        self.count, self.reported_s = 0, time.monotonic()
+        self.connection.send(ImagesDone(count=self.count, rejected=tuple(self.rejected)))
+        self.count, self.rejected, self.reported_s = 0, [], time.monotonic()
 
 
 def serve(connection: "Connection[object, object]") -> None:

@@ -9,13 +9,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 
 from pipeline.errors import PackError
-from pipeline.packing.shard import Failure, PackedShard, ShardTask, pack_shard
+from pipeline.packing.shard import Failure, ImagesDone, PackedShard, RejectedImage, ShardTask, pack_shard
+
+OnImages = Callable[[ImagesDone], None]
+"""Gets progress within shards; what it raises ends the run."""
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """Packing multiplies no matrices: numpy's thread pools would only cost start-up time and memory."""
@@ -78,27 +81,31 @@ class WorkerPool:
         for worker in self.workers:
             worker.stop()
 
-    def pack(self, tasks: Sequence[ShardTask], on_images: Callable[[int], None]) -> Iterator[PackedShard]:
-        """Yield each shard when it is done, in any order; `on_images` gets counts of images while they work.
+    def pack(self, tasks: Iterable[ShardTask], on_images: OnImages) -> Iterator[PackedShard]:
+        """Yield each shard when it is done, in any order; `on_images` gets progress while they work.
+
+        A task is taken from `tasks` when a process is free for it, so that only those at work are in memory.
 
         Raises:
             WorkerDiedError: a process died.
             OSError: a shard could not be written.
             RuntimeError: a fault of ours, with the traceback of the process.
         """
-        waiting = list(reversed(tasks))
+        waiting = iter(tasks)
         idle = list(self.workers)
         busy: dict[Connection[object, object], tuple[Worker, ShardTask]] = {}
-        while waiting or busy:
-            while waiting and idle:
-                worker, task = idle.pop(), waiting.pop()
+        while True:
+            while idle and (task := next(waiting, None)) is not None:
+                worker = idle.pop()
                 busy[worker.connection] = (worker, task)
                 send(worker, task)
+            if not busy:
+                return
             for connection in wait(list(busy)):
                 assert isinstance(connection, Connection)
                 worker, task = busy[connection]
                 answer = receive(worker, task)
-                if isinstance(answer, int):
+                if isinstance(answer, ImagesDone):
                     on_images(answer)
                 else:
                     del busy[connection]
@@ -114,8 +121,8 @@ def send(worker: Worker, task: ShardTask) -> None:
         raise WorkerDiedError(f"{task.file.name}: the process that was to pack it {worker.death()}") from error
 
 
-def receive(worker: Worker, task: ShardTask) -> int | PackedShard:
-    """Return a worker's next answer: a count of images, or its finished shard."""
+def receive(worker: Worker, task: ShardTask) -> ImagesDone | PackedShard:
+    """Return a worker's next answer: progress, or its finished shard."""
     try:
         answer = worker.connection.recv()
     except (EOFError, ConnectionError) as error:
@@ -124,22 +131,27 @@ def receive(worker: Worker, task: ShardTask) -> int | PackedShard:
         if answer.error is not None:
             raise answer.error
         raise RuntimeError(f"{task.file.name}: a packing process failed\n{answer.trace}")
-    assert isinstance(answer, int | PackedShard)
+    assert isinstance(answer, ImagesDone | PackedShard)
     return answer
 
 
 def pack_shards(
-    tasks: Sequence[ShardTask], num_workers: int, on_images: Callable[[int], None]
+    tasks: Iterable[ShardTask], num_tasks: int, num_workers: int, on_images: OnImages
 ) -> Iterator[PackedShard]:
     """Yield each shard when it is done: packed in this process where one worker is enough, else by a pool.
 
     Raises:
         WorkerDiedError, OSError, RuntimeError: see `WorkerPool.pack`.
     """
-    num_workers = min(num_workers, len(tasks))
+    num_workers = min(num_workers, num_tasks)
     if num_workers <= 1:
         for task in tasks:
-            yield pack_shard(task, lambda: on_images(1))
+            yield pack_shard(task, lambda rejected: on_images(images_done(rejected)))
         return
     with WorkerPool(num_workers) as pool:
         yield from pool.pack(tasks, on_images)
+
+
+def images_done(rejected: RejectedImage | None) -> ImagesDone:
+    """Return the progress of one image."""
+    return ImagesDone(count=1, rejected=() if rejected is None else ((rejected.sample_index, rejected.reason),))

@@ -72,18 +72,18 @@ def test_interruption_says_how_to_go_on(release: Path, monkeypatch: pytest.Monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.packing.packer._describe", interrupt)
+        patch.setattr("pipeline.packing.packer.describe", interrupt)
         result = CliRunner().invoke(app, ["pack"])
     assert result.exit_code == 130
     assert "finished shards are kept in" in result.output
     assert "continue with the same command and --resume" in result.output
-    assert f"({NUM_IMAGES} of them before the interruption)" in run("pack", "--resume")
+    assert f"({NUM_IMAGES} of them before)" in run("pack", "--resume")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["pack", "--format", "beton"], "error: pack format 'beton': not part of this version"),
+        (["pack", "--quality", "90"], "error: --quality means nothing here: raw stores gray pixels as they are"),
         (["verify", "absent"], "error: absent: no such folder; make a pack with `cxr-prep pack`"),
     ],
 )

@@ -1,5 +1,5 @@
-"""Packing is interrupted at every single write, by a full disk, by Ctrl-C and by SIGKILL: nothing half is left under a
-final name, and `--resume` gives the bytes of an undisturbed pack.
+"""Packing in any format is interrupted at every single write, the joining of a beton included, by a full disk, by
+Ctrl-C and by SIGKILL: nothing half is left under a final name, and `--resume` gives the bytes of an undisturbed pack.
 """
 
 import errno
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -19,10 +20,13 @@ import pytest
 from pipeline.encoding import Encoding
 from pipeline.errors import PackError
 from pipeline.image_spec import ImageSpec
+from pipeline.pack_format import PackFormat
 from pipeline.packing import shard_cut
 from pipeline.packing.config import PackConfig
+from pipeline.packing.formats import FORMATS
 from pipeline.packing.packer import PackSummary, pack_manifest
 from pipeline.packing.partial import PartialPack
+from pipeline.packing.pixels import DecodedImage, read_image
 from pipeline.packing.shard import ShardTask
 from pipeline.packing.workers import Worker, pack_shards
 from tests.factories import image_names, make_manifest, make_release
@@ -102,8 +106,8 @@ def sigkill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def pack_into(folder: Path, release: Path, resume: bool = False) -> PackSummary:
-    config = PackConfig(spec=ImageSpec.square(SIZE_PX), resume=resume)
+def pack_into(folder: Path, release: Path, pack_format: PackFormat, resume: bool = False) -> PackSummary:
+    config = PackConfig(format=pack_format, spec=ImageSpec.square(SIZE_PX), resume=resume)
     return pack_manifest(release.parent / "nih.parquet", root=release, out=folder / "pack", config=config)
 
 
@@ -127,33 +131,62 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def undisturbed(release: Path, tmp_path: Path) -> dict[str, bytes]:
-    """Name -> bytes of the files of a pack that nothing interrupted."""
-    summary = pack_into(tmp_path / "undisturbed", release)
-    assert [shard.num_samples for shard in summary.pack.shards] == [2, 2, 1]
-    return contents(summary.pack.folder)
+@dataclass(frozen=True)
+class Undisturbed:
+    """A pack that nothing interrupted."""
+
+    format: PackFormat
+    files: dict[str, bytes]
+    parts: dict[str, bytes]
+    """Shards of a format that joins them, as they were before."""
 
 
-def check_left_over(folder: Path, undisturbed: dict[str, bytes]) -> int:
+@pytest.fixture(params=sorted(FORMATS))
+def undisturbed(request: pytest.FixtureRequest, release: Path, tmp_path: Path) -> Undisturbed:
+    parts = {}
+    publish = PartialPack.publish
+
+    def look(partial: PartialPack) -> None:
+        parts.update(contents(partial.parts))
+        publish(partial)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PartialPack, "publish", look)
+        summary = pack_into(tmp_path / "undisturbed", release, request.param)
+    joined = FORMATS[request.param].joined
+    assert [shard.num_samples for shard in summary.pack.shards] == ([5] if joined else [2, 2, 1])
+    assert len(parts) == (3 if joined else 0)
+    return Undisturbed(request.param, contents(summary.pack.folder), parts)
+
+
+def check_left_over(folder: Path, undisturbed: Undisturbed) -> int:
     """Check that an interrupted pack holds only whole files under final names; return how many shards are noted."""
     partial = PartialPack.of(folder / "pack")
-    for path in partial.pack.glob("[!.]*") if partial.pack.is_dir() else []:
-        assert path.read_bytes() == undisturbed[path.name]
+    for where, expected in ((partial.pack, undisturbed.files), (partial.parts, undisturbed.parts)):
+        for path in where.glob("[!.]*") if where.is_dir() else []:
+            assert path.read_bytes() == expected[path.name]
     return len(list(partial.finished.glob("[!.]*"))) if partial.finished.is_dir() else 0
 
 
-def resume_and_compare(folder: Path, release: Path, num_finished: int, undisturbed: dict[str, bytes]) -> None:
+def resume_and_compare(folder: Path, release: Path, num_finished: int, undisturbed: Undisturbed) -> None:
     """Check that resuming keeps what was finished and ends with the bytes of an undisturbed pack."""
-    summary = pack_into(folder, release, resume=True)
-    assert contents(folder / "pack") == undisturbed
+    decoded: list[Path] = []
+
+    def counted(path: Path, spec: ImageSpec) -> DecodedImage:
+        decoded.append(path)
+        return read_image(path, spec)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.packing.shard.read_image", counted)
+        pack_into(folder, release, undisturbed.format, resume=True)
+    assert contents(folder / "pack") == undisturbed.files
     assert sorted(folder.iterdir()) == [folder / "pack"]
-    assert summary.num_resumed >= num_finished * SAMPLES_PER_SHARD - 1  # the last shard holds one image
+    assert len(decoded) == max(NUM_IMAGES - num_finished * SAMPLES_PER_SHARD, 0)
 
 
 @pytest.mark.parametrize("strike", [disk_full, ctrl_c])
 def test_interrupted_at_every_write(
-    release: Path, undisturbed: dict[str, bytes], tmp_path: Path, strike: Callable[[], None]
+    release: Path, undisturbed: Undisturbed, tmp_path: Path, strike: Callable[[], None]
 ) -> None:
     num_interrupted, messages = 0, set()
     for at in itertools.count():
@@ -162,7 +195,7 @@ def test_interrupted_at_every_write(
         faults = Faults(at, strike)
         try:
             with faults.injected():
-                pack_into(folder, release)
+                pack_into(folder, release, undisturbed.format)
         except (PackError, KeyboardInterrupt) as error:
             num_interrupted += 1
             messages.add(str(error).partition(": ")[2].partition(";")[0])
@@ -170,22 +203,31 @@ def test_interrupted_at_every_write(
                 resume_and_compare(folder, release, check_left_over(folder, undisturbed), undisturbed)
             else:  # Ctrl-C came between the rename that publishes the pack and the tidying up
                 assert strike is ctrl_c
-                assert contents(folder / "pack") == undisturbed
+                assert contents(folder / "pack") == undisturbed.files
         else:  # nothing struck any more, or a full disk while tidying up
-            assert contents(folder / "pack") == undisturbed
+            assert contents(folder / "pack") == undisturbed.files
             if faults.count <= at:
                 break
     assert num_interrupted > 50
     assert messages == {"" if strike is ctrl_c else "cannot be written (No space left on device)"}
 
 
-@pytest.mark.parametrize("at", [4, 16, 25, 41, 55])
-def test_killed_while_writing(release: Path, undisturbed: dict[str, bytes], tmp_path: Path, at: int) -> None:
+KILLS_IN_CI = [(4, "raw"), (25, "raw"), (30, "tar"), (50, "beton"), (62, "beton")]
+KILLS_IN_SOAK = [
+    pytest.param(at, pack_format, marks=pytest.mark.soak)
+    for at in range(2, 70, 4)
+    for pack_format in sorted(FORMATS)
+    if (at, pack_format) not in KILLS_IN_CI
+]
+
+
+@pytest.mark.parametrize(("at", "undisturbed"), [*KILLS_IN_CI, *KILLS_IN_SOAK], indirect=["undisturbed"])
+def test_killed_while_writing(release: Path, undisturbed: Undisturbed, tmp_path: Path, at: int) -> None:
     code = (
         "from pathlib import Path; from tests.pipeline import test_pack_faults as t; "
         "t.shard_cut.MIN_SHARD_SAMPLES = t.SAMPLES_PER_SHARD; faults = t.Faults({}, t.sigkill); "
-        "patch = faults.injected(); patch.__enter__(); t.pack_into(Path({!r}), Path({!r}))"
-    ).format(at, str(tmp_path / "killed"), str(release))
+        "patch = faults.injected(); patch.__enter__(); t.pack_into(Path({!r}), Path({!r}), {!r})"
+    ).format(at, str(tmp_path / "killed"), str(release), undisturbed.format)
     (tmp_path / "killed").mkdir()
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
@@ -207,6 +249,7 @@ def test_what_a_process_cannot_write_is_known_to_its_parent(tmp_path: Path) -> N
     tasks = [
         ShardTask(
             file=tmp_path / "gone" / f"shard-{number}.npy",
+            checksums=tmp_path / f"shard-{number}.bin",
             sidecar=tmp_path / f"shard-{number}.json",
             format="raw",
             spec=ImageSpec.square(SIZE_PX),
@@ -217,5 +260,5 @@ def test_what_a_process_cannot_write_is_known_to_its_parent(tmp_path: Path) -> N
         for number in range(2)
     ]
     with pytest.raises(FileNotFoundError) as error:
-        list(pack_shards(tasks, 2, lambda count: None))
+        list(pack_shards(tasks, len(tasks), 2, lambda images: None))
     assert "gone" in error.value.filename

@@ -1,6 +1,5 @@
 """Continuing an interrupted pack: only the same one, keeping what is finished and sound."""
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -10,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.encoding import Encoding
 from pipeline.errors import PackError
 from pipeline.image_spec import ImageSpec
 from pipeline.packing import packer, shard_cut
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import PackSummary, pack_manifest
 from pipeline.packing.partial import PartialPack
+from pipeline.packing.pixels import PIXEL_RULE
 from tests.factories import image_names, make_manifest, make_release
+from tests.pack_lock import held_by_another_process
 
 NUM_IMAGES = 12
 SIZE_PX = 6
@@ -47,7 +49,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def interrupted(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PartialPack:
     """All shards finished; stopped before pack.json was written."""
     with monkeypatch.context() as patch:
-        patch.setattr(packer, "_describe", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(packer, "describe", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             pack_into(tmp_path / "pack", release)
     partial = PartialPack.of(tmp_path / "pack")
@@ -78,6 +80,12 @@ def test_interrupted_pack_is_not_touched_unasked(release: Path, interrupted: Par
     [
         ({"spec": ImageSpec.square(7)}, "height_px was 6, is now 7\n  width_px was 6, is now 7"),
         ({"splits": ("train",)}, "identity was .*, is now .*\n  num_samples was 12, is now 6"),
+        ({"spec": ImageSpec(height_px=6, width_px=6, resize="pad")}, "resize was square, is now pad$"),
+        ({"spec": ImageSpec(height_px=6, width_px=6, exact=True)}, "exact was False, is now True$"),
+        (
+            {"format": "tar", "encoding": Encoding(image="png")},
+            "format was raw, is now tar\n  image was not there, is now png\n  targets was not there, is now None",
+        ),
     ],
 )
 def test_another_pack_is_not_continued(
@@ -92,8 +100,8 @@ def test_another_pack_is_not_continued(
 def test_other_pixel_rule_is_not_continued(
     release: Path, interrupted: PartialPack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.packing.plan.PIXEL_RULE", "2")
-    with pytest.raises(PackError, match="pixel_rule was 1, is now 2"):
+    monkeypatch.setattr("pipeline.packing.plan.PIXEL_RULE", "another")
+    with pytest.raises(PackError, match=f"pixel_rule was {PIXEL_RULE}, is now another"):
         pack_into(interrupted.out, release, resume=True)
 
 
@@ -146,7 +154,7 @@ def test_files_that_came_back_are_packed(release: Path, tmp_path: Path, monkeypa
     image = release / "images" / image_names(NUM_IMAGES)[5]
     hidden = image.rename(tmp_path / "hidden.png")
     with monkeypatch.context() as patch:
-        patch.setattr(packer, "_describe", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(packer, "describe", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             pack_into(tmp_path / "pack", release)
         with pytest.raises(KeyboardInterrupt):  # still missing: nothing is packed again
@@ -158,13 +166,11 @@ def test_files_that_came_back_are_packed(release: Path, tmp_path: Path, monkeypa
 
 
 def test_two_processes_never_pack_into_one_folder(release: Path, interrupted: PartialPack) -> None:
-    descriptor = os.open(interrupted.folder, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        with pytest.raises(PackError, match="another process is packing here"):
-            pack_into(interrupted.out, release, resume=True)
-    finally:
-        os.close(descriptor)
+    with (
+        held_by_another_process(interrupted, range(1, 2)),
+        pytest.raises(PackError, match="another process is packing here"),
+    ):
+        pack_into(interrupted.out, release, resume=True)
     pack_into(interrupted.out, release, resume=True)
 
 

@@ -97,6 +97,7 @@ def test_rejected_images_keep_their_number(manifest: Path, tmp_path: Path) -> No
         "image_id": names[3],
         "path": f"images/{names[3]}",
         "reason": "missing_file",
+        "num_bytes": None,
         "detail": "no such file",
     }
     expected = image_pixels(NUM_IMAGES, SIZE_PX)
@@ -183,7 +184,7 @@ def test_message_names_the_repair(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "beton"}, "pack format 'beton': not part of this version, which writes raw or tar"),
+        ({"format": "zip"}, "--format zip: expected raw, tar, beton"),
         ({"num_workers": 0}, "--workers 0: expected 1 or more"),
     ],
 )
@@ -242,6 +243,6 @@ def test_pack_names_no_place_and_no_time(release: Path, manifest: Path, tmp_path
     document = json.loads((tmp_path / "pack" / "pack.json").read_text())
     assert set(document) == {
         "schema", "format", "spec", "encoding", "pixel_rule", "dataset", "identity", "num_samples", "rejected",
-        "shards", "manifest_sha256", "rejected_sha256", "checksum",
+        "shards", "manifest_sha256", "rejected_sha256", "checksums_sha256", "target_names", "checksum",
     }  # fmt: skip
     assert not any(str(release).encode() in content for content in contents(tmp_path / "pack").values())

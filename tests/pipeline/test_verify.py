@@ -17,6 +17,7 @@ from pipeline.image_spec import ImageSpec
 from pipeline.pack import Pack, read_pack_json
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import pack_manifest
+from pipeline.packing.pixels import PIXEL_RULE
 from pipeline.packing.raw import RawFormat
 from pipeline.packing.shard_format import Encoding, ShardLayout
 from pipeline.packing.verify import verify_pack
@@ -119,8 +120,8 @@ def test_rejected_list_of_another_pack_is_found(folder: Path) -> None:
 
 
 def test_pixels_by_another_rule_are_said(packed: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.packing.verify.PIXEL_RULE", "2")
-    assert "pixels by rule 1, this version makes them by rule 2" in problems(packed.folder)
+    monkeypatch.setattr("pipeline.packing.verify.PIXEL_RULE", "another")
+    assert f"pixels by rule {PIXEL_RULE}, this version makes them by rule another" in problems(packed.folder)
 
 
 @pytest.mark.parametrize(

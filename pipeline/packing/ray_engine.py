@@ -1,0 +1,75 @@
+"""`--engine ray`: the same shard function as tasks of a Ray cluster whose machines share a file system.
+
+Ray is imported only here and only when it is asked for. A task that dies with its machine is run again by Ray; whoever
+runs it, and how often, its bytes are the same, and a file appears whole or not at all.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from pipeline.errors import MissingBackendError
+from pipeline.packing.shard import ImagesDone, PackedShard, ShardTask, pack_shard
+
+MAX_RETRIES = 8
+"""Times that Ray runs a task again whose machine or process died."""
+
+TASKS_PER_CORE = 2
+"""Tasks handed to Ray at a time: enough that no core waits, and those of millions of shards are never in memory."""
+
+
+def pack_shards_on_ray(
+    tasks: Iterable[ShardTask], num_tasks: int, on_images: Callable[[ImagesDone], None]
+) -> Iterator[PackedShard]:
+    """Yield each shard when it is done, in any order; `on_images` gets each finished shard as one step of progress.
+
+    The cluster is that of `RAY_ADDRESS` or the one that runs on this machine; without either, Ray is started here for
+    as long as this takes.
+
+    Raises:
+        MissingBackendError: ray is not installed.
+        OSError: a shard could not be written.
+        WorkerDiedError: a task died more often than Ray tries.
+    """
+    try:
+        import ray
+        from ray.exceptions import RayTaskError, WorkerCrashedError
+    except ImportError as error:
+        raise MissingBackendError("--engine ray needs the extra: pip install 'cxr-nvum[ray]'") from error
+    from pipeline.packing.workers import WorkerDiedError
+
+    if not num_tasks:
+        return
+    was_running = ray.is_initialized()
+    if not was_running:
+        ray.init(logging_level=logging.WARNING, log_to_driver=False, include_dashboard=False)
+    try:
+        remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(pack_one)
+        most = TASKS_PER_CORE * max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        waiting = iter(tasks)
+        running: dict[Any, ShardTask] = {}
+        while True:
+            while len(running) < most and (task := next(waiting, None)) is not None:
+                running[remote.remote(task)] = task
+            if not running:
+                return
+            done, _ = ray.wait(list(running), num_returns=1)
+            for reference in done:
+                task = running.pop(reference)
+                try:
+                    packed = ray.get(reference)
+                except RayTaskError as error:
+                    raise error.cause from error
+                except WorkerCrashedError as error:
+                    raise WorkerDiedError(f"{task.file.name}: its Ray task died {MAX_RETRIES + 1} times") from error
+                rejected = tuple((image.sample_index, image.reason) for image in packed.rejected)
+                on_images(ImagesDone(count=packed.num_samples, rejected=rejected))
+                yield packed
+    finally:
+        if not was_running:
+            ray.shutdown()
+
+
+def pack_one(task: ShardTask) -> PackedShard:
+    """Pack one shard on whatever machine this runs."""
+    return pack_shard(task, lambda rejected: None)
