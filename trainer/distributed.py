@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 
 from manifests.errors import ConfigError, UserError
+from trainer.quiet_start import speak
 from trainer.rank_endings import SaidByRankZero, ending_in_order
 
 T = TypeVar("T")
@@ -60,6 +61,11 @@ class Ranks:
     def is_alone(self) -> bool:
         """Tell whether there is only this process."""
         return self.world_size == 1
+
+    @property
+    def program(self) -> str:
+        """How these processes are started, as one types it."""
+        return "cxr-train" if self.is_alone else f"torchrun --nproc-per-node {self.local_world_size} -m trainer.cli"
 
     def for_device(self, device: torch.device) -> "Ranks":
         """Return these ranks with a data group for tensors of `device`."""
@@ -178,6 +184,7 @@ def joined_ranks(ranks: Ranks | None = None, *, init_method: str = "env://") -> 
         ConfigError: the environment says that there are several, but not how to meet them.
     """
     ranks = ranks or launched_ranks(os.environ)
+    speak()
     if ranks.is_alone:
         yield ranks
         return

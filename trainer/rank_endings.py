@@ -8,22 +8,18 @@ import json
 import logging
 import os
 import re
-import signal
 import sys
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import torch.distributed as dist
 
 from manifests.errors import UserError
 from pipeline.console import USER_ERROR_EXIT_CODE, err, out
-
-GRACE_S = 5.0
-"""Seconds that a rank without a fault of its own waits for the launcher to end it."""
+from trainer.quiet_start import wait_to_be_ended
 
 _LOST = re.compile(r"gloo|NCCL|Connection (closed|reset) by peer|Broken pipe")
 
@@ -44,7 +40,7 @@ def ending_in_order(rank: int) -> Iterator[None]:
         try:
             yield
         except SaidByRankZero:
-            _wait_to_be_ended()
+            wait_to_be_ended()
             sys.exit(USER_ERROR_EXIT_CODE)
         except UserError as error:
             _speak()
@@ -58,7 +54,7 @@ def ending_in_order(rank: int) -> Iterator[None]:
             if has_lost_a_rank(error):
                 first_line = str(error).splitlines()[0]
                 err.print(f"rank {rank}: another rank is gone, whose error counts ({first_line})", markup=False)
-                _wait_to_be_ended()
+                wait_to_be_ended()
                 sys.exit(1)
             error.add_note(f"on rank {rank}")
             _tell_launcher(traceback.format_exc())
@@ -91,21 +87,10 @@ def _speak() -> None:
     err.quiet = False
 
 
-def _wait_to_be_ended() -> None:
-    """Wait for the launcher's SIGTERM, and leave without a fault when it comes."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        os._exit(0)
-
-    sys.stdout.flush()
-    sys.stderr.flush()
-    signal.signal(signal.SIGTERM, leave)
-    time.sleep(GRACE_S)
-
-
 def _tell_launcher(message: str) -> None:
     """Leave the message where torchrun looks for it: it then stands at the end of its own summary."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
-        content = {"message": message, "timestamp": int(time.time())}
+        extra = {"py_callstack": message, "timestamp": str(int(time.time()))}
+        content = {"message": {"message": message, "extraInfo": extra}}
         Path(path).write_text(json.dumps(content), encoding="utf-8")

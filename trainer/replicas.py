@@ -4,6 +4,7 @@ Weights need nothing: they begin equal and move by equal gradients. The memory's
 """
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +42,8 @@ def data_parallel(student: nn.Module, ranks: Ranks, device: torch.device) -> nn.
     if no_buffers not in inspect.signature(nn.parallel.DistributedDataParallel.__init__).parameters:
         no_buffers = "broadcast_buffers"
     options: dict[str, Any] = {no_buffers: False}
+    # Of a filter with a single input channel two ways to name the same strides differ, which costs nothing.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     wrapped = nn.parallel.DistributedDataParallel(
         _Student(student),
         device_ids=[device] if device.type == "cuda" else None,

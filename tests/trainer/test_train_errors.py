@@ -115,7 +115,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(
     tiny_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poisoned(6, monkeypatch)
-    with pytest.raises(ConfigError, match="epoch 1, step 6: the loss is not a finite number"):
+    with pytest.raises(ConfigError, match="epoch 1, step 6: the loss or its gradient is not a finite number"):
         launch.train(settings(tiny_pack, BCE), out=tmp_path / "run")
     kept = newest_checkpoint(tmp_path / "run")
     assert kept["cursor"] == {"epoch": 1, "consumed": 0, "step": 4}

@@ -36,7 +36,6 @@ from trainer.metrics import measure
 from trainer.run_folder import RunFolder
 from trainer.schedule import learning_rate
 from trainer.sections import Values
-from trainer.step import TrainStep
 from trainer.trained_model import load_trained_model
 
 
@@ -188,29 +187,6 @@ def test_bf16_trains_on_the_cpu_and_differs_from_fp32(tiny_pack: Path, tmp_path:
 def test_a_batch_larger_than_the_selection_is_one_step_an_epoch(tiny_pack: Path, tmp_path: Path) -> None:
     run = train(tmp_path / "run", settings(tiny_pack, NVUM, loader={"batch_size": 1000}))
     assert newest_checkpoint(run)["cursor"] == {"epoch": 2, "consumed": 0, "step": 2}
-
-
-def test_a_step_without_a_sample_of_this_process_changes_nothing_but_the_cursor(
-    tiny_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    call = TrainStep.__call__
-    seen = []
-
-    def with_an_empty_step(self: TrainStep, loaded: Any, sample_index_B: Any) -> Any:
-        if self.state.cursor.step == 2:
-            before = {name: tensor.clone() for name, tensor in self.state.student.state_dict().items()}
-            batch = loaded.batch._replace(
-                images_B1HW=loaded.batch.images_B1HW[:0], sample_index_B=loaded.batch.sample_index_B[:0]
-            )
-            parts = call(self, loaded._replace(batch=batch), sample_index_B[:0])
-            seen.append((parts, different_leaves(before, dict(self.state.student.state_dict()))))
-            return parts
-        return call(self, loaded, sample_index_B)
-
-    monkeypatch.setattr(TrainStep, "__call__", with_an_empty_step)
-    run = train(tmp_path / "run", settings(tiny_pack, NVUM))
-    assert seen == [(None, [])]
-    assert newest_checkpoint(run)["cursor"]["step"] == 8
 
 
 def test_waiting_for_data_is_said_once(

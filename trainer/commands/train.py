@@ -26,8 +26,13 @@ Examples:
 
 - `cxr-train --resume`: go on with the run that was interrupted.
 
+- `torchrun --nproc-per-node 8 -m trainer.cli --out DIR --resume auto`: eight GPUs, in a job that may be started again.
+
 - `cxr-train evaluate --run DIR`: AUROC on the split test, and a report.
 """
+
+RESUME_LAST, RESUME_AUTO = "last", "auto"
+"""Values of `--resume`: what it means alone, and what may follow it."""
 
 
 def train(
@@ -60,8 +65,13 @@ def train(
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="One setting; may be repeated; wins over the recipe."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run: the one of --out, or the only unfinished one.")
-    ] = False,
+        str | None,
+        typer.Option(
+            "--resume",
+            metavar="[auto]",
+            help="Go on with a run: the one of --out, or the only unfinished one. auto: start it where --out has none.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Folder of the run. Default: a new one in the workspace's runs/."),
@@ -73,6 +83,7 @@ def train(
         return
     # torch takes a second to import: `--help` must not wait for it.
     from trainer import launch
+    from trainer.distributed import joined_ranks
     from trainer.recipe import given
     from trainer.report import write_report
 
@@ -87,15 +98,34 @@ def train(
     options = {
         option: {section: {key: value}} for option, (section, key, value) in settings.items() if value is not None
     }
-    asked = given(recipe=recipe, assignments=assignments or (), options=options)
-    outcome = (launch.resume if resume else launch.train)(asked, out=out)
-    run = shlex.quote(str(outcome.run))
-    if outcome.finished:
-        report = write_report(outcome.run)
-        console.print(f"report: {report}\nnext: cxr-train evaluate --run {run}", markup=False)
-    else:
-        console.print(f"stopped; go on with: cxr-train --resume --out {run}", markup=False)
+    with joined_ranks() as ranks:
+        with ranks.together():
+            asked = given(recipe=recipe, assignments=assignments or (), options=options)
+            _check_resume(resume, out)
+        if resume == RESUME_AUTO and out is not None:
+            outcome = launch.train_or_resume(asked, out=out, ranks=ranks)
+        else:
+            outcome = (launch.resume if resume else launch.train)(asked, out=out, ranks=ranks)
+        if outcome.finished:
+            report = ranks.from_first(lambda: write_report(outcome.run))
+            console.print(f"report: {report}\nnext: cxr-train evaluate --run {quoted(outcome.run)}", markup=False)
+        else:
+            console.print(f"stopped; go on with: {ranks.program} --resume --out {quoted(outcome.run)}", markup=False)
     raise typer.Exit(outcome.exit_code)
+
+
+def quoted(path: Path) -> str:
+    """Return a path as one pastes it into a shell."""
+    return shlex.quote(str(path))
+
+
+def _check_resume(resume: str | None, out: Path | None) -> None:
+    if resume not in (None, RESUME_LAST, RESUME_AUTO):
+        raise ConfigError(f"--resume={resume}: expected --resume alone, or --resume {RESUME_AUTO}")
+    if resume == RESUME_AUTO and out is None:
+        raise ConfigError(
+            f"--resume {RESUME_AUTO} needs --out DIR: by that folder a job that is started again finds its run"
+        )
 
 
 def _refuse_options_before(context: typer.Context) -> None:

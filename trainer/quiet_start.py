@@ -1,0 +1,57 @@
+"""Before the processes of a run have met: what all of them would say alike, a mistake in the command line, rank 0 says.
+
+Imports nothing slow: `--help` must not wait for torch.
+"""
+
+import io
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from pipeline.console import set_up_logging
+
+GRACE_S = 5.0
+"""Seconds that a process without a fault of its own waits for the launcher to end it."""
+
+_streams: list[tuple[io.TextIOBase, io.TextIOBase]] = []
+
+
+@contextmanager
+def quiet_start() -> Iterator[None]:
+    """Drop what a rank other than 0 prints until it calls `speak`; a fault of the program is shown all the same."""
+    if os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1":
+        yield
+        return
+    _streams.append((sys.stdout, sys.stderr))  # type: ignore[arg-type]
+    sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+    try:
+        yield
+    except SystemExit as ending:
+        if _streams and ending.code:
+            wait_to_be_ended()  # rank 0 says why, and leaves first
+        raise
+    finally:
+        speak()
+
+
+def speak() -> None:
+    """From here on what this process prints is seen."""
+    if _streams:
+        sys.stdout, sys.stderr = _streams.pop()  # type: ignore[assignment]
+        set_up_logging()
+
+
+def wait_to_be_ended() -> None:
+    """Wait for the launcher's SIGTERM, and leave without a fault when it comes: another process has one."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        os._exit(0)
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    signal.signal(signal.SIGTERM, leave)
+    time.sleep(GRACE_S)
