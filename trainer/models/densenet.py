@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
 
+from trainer.models.recompute import computed_again
+
 GROWTH = 32
 BLOCKS = (6, 12, 24, 16)
 STEM_CHANNELS = 64
@@ -19,34 +21,42 @@ BOTTLENECK = 4
 class DenseLayer(nn.Module):
     """BN-ReLU-conv 1x1, BN-ReLU-conv 3x3: from all features so far to `GROWTH` new ones."""
 
-    def __init__(self, num_channels: int) -> None:
+    def __init__(self, num_channels: int, *, recompute: bool = False) -> None:
         super().__init__()
+        self.recompute = recompute
         width = BOTTLENECK * GROWTH
         self.norm1 = nn.BatchNorm2d(num_channels)
         self.conv1 = nn.Conv2d(num_channels, width, kernel_size=1, bias=False)
         self.norm2 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, GROWTH, kernel_size=3, padding=1, bias=False)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return [B, GROWTH, H, W] from [B, num_channels, H, W]."""
-        bottleneck = self.conv1(relu(self.norm1(features), inplace=True))
+    def forward(self, *parts: torch.Tensor) -> torch.Tensor:
+        """Return [B, GROWTH, H, W] from features [B, ?, H, W] that have `num_channels` channels together."""
+        if self.recompute:  # their concatenation is what grows with the square of the depth: it is not kept
+            bottleneck = computed_again(self._bottleneck, [self.norm1], *parts)
+        else:
+            bottleneck = self._bottleneck(*parts)
         grown: torch.Tensor = self.conv2(relu(self.norm2(bottleneck), inplace=True))
         return grown
+
+    def _bottleneck(self, *parts: torch.Tensor) -> torch.Tensor:
+        bottleneck: torch.Tensor = self.conv1(relu(self.norm1(torch.cat(parts, dim=1)), inplace=True))
+        return bottleneck
 
 
 class DenseBlock(nn.Module):
     """Layers, each of which sees the block's input and what all layers before it put out."""
 
-    def __init__(self, num_layers: int, num_channels: int) -> None:
+    def __init__(self, num_layers: int, num_channels: int, *, recompute: bool = False) -> None:
         super().__init__()
         for layer in range(num_layers):
-            self.add_module(f"denselayer{layer + 1}", DenseLayer(num_channels + layer * GROWTH))
+            self.add_module(f"denselayer{layer + 1}", DenseLayer(num_channels + layer * GROWTH, recompute=recompute))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return the input and all new features, concatenated along the channels."""
         parts = [features]
         for layer in self.children():
-            parts.append(layer(torch.cat(parts, dim=1)))
+            parts.append(layer(*parts))
         return torch.cat(parts, dim=1)
 
 
@@ -68,7 +78,13 @@ class Transition(nn.Module):
 class DenseNet121(nn.Module):
     """Logits [B, num_outputs] from images [B, 1, H, W], H and W at least 32."""
 
-    def __init__(self, num_outputs: int) -> None:
+    def __init__(self, num_outputs: int, *, recompute: bool = False) -> None:
+        """Initialise the weights.
+
+        Args:
+            num_outputs: width of the classifier.
+            recompute: whether the backward pass computes concatenated features and bottlenecks again.
+        """
         super().__init__()
         layers: OrderedDict[str, nn.Module] = OrderedDict(
             conv0=nn.Conv2d(1, STEM_CHANNELS, kernel_size=7, stride=2, padding=3, bias=False),
@@ -78,7 +94,7 @@ class DenseNet121(nn.Module):
         )
         num_channels = STEM_CHANNELS
         for block, num_layers in enumerate(BLOCKS, start=1):
-            layers[f"denseblock{block}"] = DenseBlock(num_layers, num_channels)
+            layers[f"denseblock{block}"] = DenseBlock(num_layers, num_channels, recompute=recompute)
             num_channels += num_layers * GROWTH
             if block < len(BLOCKS):
                 layers[f"transition{block}"] = Transition(num_channels)

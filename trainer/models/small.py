@@ -6,14 +6,17 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
+from trainer.models.recompute import computed_again
+
 WIDTHS = (16, 32, 64, 128)
 
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut; the first may halve height and width."""
 
-    def __init__(self, num_in: int, num_out: int, stride: int) -> None:
+    def __init__(self, num_in: int, num_out: int, stride: int, *, recompute: bool = False) -> None:
         super().__init__()
+        self.recompute = recompute
         self.conv1 = nn.Conv2d(num_in, num_out, kernel_size=3, stride=stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(num_out)
         self.conv2 = nn.Conv2d(num_out, num_out, kernel_size=3, padding=1, bias=False)
@@ -28,6 +31,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return [B, num_out, H // stride, W // stride]."""
+        return computed_again(self._computed, [self], features) if self.recompute else self._computed(features)
+
+    def _computed(self, features: torch.Tensor) -> torch.Tensor:
         out = relu(self.norm1(self.conv1(features)), inplace=True)
         return relu(self.norm2(self.conv2(out)) + self.shortcut(features), inplace=True)
 
@@ -35,14 +41,20 @@ class ResidualBlock(nn.Module):
 class SmallNet(nn.Module):
     """Logits [B, num_outputs] from images [B, 1, H, W], H and W at least 32."""
 
-    def __init__(self, num_outputs: int) -> None:
+    def __init__(self, num_outputs: int, *, recompute: bool = False) -> None:
+        """Initialise the weights.
+
+        Args:
+            num_outputs: width of the classifier.
+            recompute: whether the backward pass computes what is inside a block again.
+        """
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(1, WIDTHS[0], kernel_size=5, stride=2, padding=2, bias=False),
             nn.BatchNorm2d(WIDTHS[0]),
             nn.ReLU(inplace=True),
         )
-        self.blocks = nn.Sequential(*(ResidualBlock(a, b, stride=2) for a, b in pairwise(WIDTHS)))
+        self.blocks = nn.Sequential(*(ResidualBlock(a, b, stride=2, recompute=recompute) for a, b in pairwise(WIDTHS)))
         self.classifier = nn.Linear(2 * WIDTHS[-1], num_outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

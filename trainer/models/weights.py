@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from manifests.errors import ConfigError
+from trainer.models.timm_backbone import is_timm, timm_weights
 
 IMAGENET = "imagenet"
 IMAGENET_URLS = {"densenet121": "https://download.pytorch.org/models/densenet121-a639ec97.pth"}
@@ -31,19 +32,27 @@ LEGACY_NAME = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
 logger = logging.getLogger(__name__)
 
 
-def load_pretrained(model: nn.Module, name: str, source: str) -> None:
+def load_pretrained(model: nn.Module, name: str, source: str, *, input_size_px: int = 224) -> None:
     """Load weights into a model: everything but a classifier of another width, which keeps its initialisation.
 
     Args:
         model: a model of `trainer.models.registry`, changed in place.
         name: its name there.
-        source: `imagenet`, or the path of a file that `torch.save` wrote: a state dict, or a dict with one under
-            `model` or `state_dict`. Loaded with `weights_only`: a file cannot run code.
+        source: `imagenet` (of timm's networks: whatever timm has for them), or the path of a file that `torch.save`
+            wrote: a state dict, or a dict with one under `model` or `state_dict`. Loaded with `weights_only`: a file
+            cannot run code.
+        input_size_px: side of the images, which some of timm's networks depend on.
 
     Raises:
         ConfigError: no such weights, no network, a broken file, or names and shapes that do not fit the model.
     """
-    state = _download(name) if source == IMAGENET else _read(Path(source).expanduser())
+    state: Mapping[str, torch.Tensor]
+    if source != IMAGENET:
+        state = _read(Path(source).expanduser())
+    elif is_timm(name):
+        state = timm_weights(name, int(model.num_classes), input_size_px=input_size_px)  # type: ignore[arg-type]
+    else:
+        state = _download(name)
     fitted = fit_state(state, model, source)
     model.load_state_dict(fitted)
 
