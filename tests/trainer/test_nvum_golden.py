@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 
+from tests.trainer.nvum_inputs import FORMS, runs_in_the_interpreter, runs_on_a_gpu
 from tools.make_golden_nvum import DEFAULT_OUT, make_golden
 from trainer.losses import LossParts, bce_loss, counted_entries
 from trainer.memory import NVUMMemory
-from trainer.nvum import NVUMConfig, Regulariser, log_prior, nvum_step
+from trainer.nvum import Implementation, NVUMConfig, Regulariser, log_prior, nvum_step
 from trainer.nvum_plain import memory_rows, regulariser_terms
 
 GOLDEN: list[dict[str, Any]] = json.loads(DEFAULT_OUT.read_text(encoding="utf-8"))
-FORMS: tuple[Regulariser, ...] = ("elementwise", "inner_product")
 NAMES = [case["name"] for case in GOLDEN]
 
 
@@ -29,7 +29,7 @@ def filled_memory(rows: Any, dtype: torch.dtype) -> NVUMMemory:
 
 
 def run(
-    case: dict[str, Any], form: Regulariser, dtype: torch.dtype
+    case: dict[str, Any], form: Regulariser, dtype: torch.dtype, implementation: Implementation
 ) -> tuple[LossParts, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the loss, its gradient, the memory after the epoch, and q, of a case of our own file."""
     settings = dict(case["settings"])
@@ -53,6 +53,7 @@ def run(
         table(case["mask"], dtype),
         index_B,
         num_global=case["num_global"],
+        implementation=implementation,
         **common,
     )
     parts.loss.backward()  # type: ignore[no-untyped-call]
@@ -63,11 +64,27 @@ def run(
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("case", GOLDEN, ids=NAMES)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 2e-6)], ids=["f64", "f32"])
+@pytest.mark.parametrize(
+    ("implementation", "device", "dtype", "tolerance"),
+    [
+        ("plain", "cpu", torch.float64, 1e-13),
+        ("plain", "cpu", torch.float32, 2e-6),
+        ("analytic", "cpu", torch.float64, 1e-13),
+        ("analytic", "cpu", torch.float32, 2e-6),
+        pytest.param("triton", "cpu", torch.float32, 2e-6, marks=runs_in_the_interpreter),
+        pytest.param("triton", "cuda", torch.float32, 2e-6, marks=runs_on_a_gpu),
+    ],
+)
 def test_step_equals_golden_values(
-    case: dict[str, Any], form: Regulariser, dtype: torch.dtype, tolerance: float
+    case: dict[str, Any],
+    form: Regulariser,
+    implementation: Implementation,
+    device: str,
+    dtype: torch.dtype,
+    tolerance: float,
 ) -> None:
-    parts, grad_BC, memory_NC, q_BC = run(case, form, dtype)
+    with torch.device(device):
+        parts, grad_BC, memory_NC, q_BC = run(case, form, dtype, implementation)
     expected = case["expected"]
     counts_B = torch.tensor(case["index"]) >= 0
     found_and_expected = [
@@ -76,10 +93,10 @@ def test_step_equals_golden_values(
         (parts.reg, expected[form]["reg"]),
         (grad_BC, expected[form]["grad"]),
         (memory_NC, expected["memory"]),
-        (q_BC[counts_B], table(expected["q"], dtype)[counts_B].tolist()),
+        (q_BC.cpu()[counts_B], table(expected["q"], dtype)[counts_B].tolist()),
     ]
     for found, value in found_and_expected:
-        torch.testing.assert_close(found.detach(), table(value, dtype), rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(found.detach().cpu(), table(value, dtype), rtol=tolerance, atol=tolerance)
 
 
 def test_golden_file_is_what_its_script_writes() -> None:
@@ -116,7 +133,10 @@ def reference(real_data: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", REFERENCE_CASES)
-def test_step_equals_reference_values(reference: dict[str, Any], name: str, form: Regulariser) -> None:
+@pytest.mark.parametrize("implementation", ["plain", "analytic"])
+def test_step_equals_reference_values(
+    reference: dict[str, Any], name: str, form: Regulariser, implementation: Implementation
+) -> None:
     case = reference[name]
     inputs, expected = case["inputs"], case[form]
     config = NVUMConfig(
@@ -146,7 +166,9 @@ def test_step_equals_reference_values(reference: dict[str, Any], name: str, form
     every_BC = counted_entries(torch.ones_like(mask_BC), index_B)
     counted_BC = every_BC if form == "elementwise" else counted_entries(mask_BC, index_B)
     reg = regulariser_terms(rows.q_BC, student.detach(), counted_BC, counts_B, config)
-    parts = nvum_step(student, teacher, target, mask_BC, index_B, num_global=num_global, **common)
+    parts = nvum_step(
+        student, teacher, target, mask_BC, index_B, num_global=num_global, implementation=implementation, **common
+    )
     parts.loss.backward()  # type: ignore[no-untyped-call]
     memory.end_epoch()
 

@@ -1,6 +1,7 @@
 """Laws of the NVUM step that hold for any batch."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,86 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.errors import ConfigError
+from tests.trainer.nvum_inputs import FORMS, after_epoch, random_step
 from trainer.losses import LossParts, bce_loss
-from trainer.memory import NVUMMemory
-from trainer.nvum import NVUMConfig, Regulariser, log_prior, nvum_step
-
-FORMS: tuple[Regulariser, ...] = ("elementwise", "inner_product")
+from trainer.nvum import NVUMConfig, Regulariser, log_prior, nvum_step, step_function
+from trainer.nvum_config import NVUMInputs
 
 
-@dataclass
-class Step:
-    """Inputs of one step; N rows of memory of which the batch visits B."""
+@pytest.fixture(scope="module", params=["plain", "analytic"], autouse=True)
+def each_implementation_with_float64(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The kernel computes in float32; tests of its own hold it against the plain step."""
 
-    logits_BC: torch.Tensor
-    teacher_BC: torch.Tensor
-    targets_BC: torch.Tensor
-    mask_BC: torch.Tensor
-    index_B: torch.Tensor
-    memory_NC: torch.Tensor
-    prior_C: torch.Tensor
-    perm_B: torch.Tensor | None
-    lam: float
+    def chosen(_: str, inputs: NVUMInputs) -> Callable[[NVUMInputs], LossParts]:
+        return step_function(request.param, inputs)
 
-    def memory(self) -> NVUMMemory:
-        memory = NVUMMemory(len(self.memory_NC), self.memory_NC.shape[1], dtype=self.memory_NC.dtype)
-        memory.previous_NC.copy_(self.memory_NC)
-        return memory
-
-    def run(
-        self, config: NVUMConfig, memory: NVUMMemory | None = None, num_global: int | None = None
-    ) -> tuple[LossParts, torch.Tensor, NVUMMemory]:
-        """Return the loss, its gradient [B, C] and the memory after it (the epoch still open)."""
-        memory = memory if memory is not None else self.memory()
-        logits_BC = self.logits_BC.clone().requires_grad_()
-        parts = nvum_step(
-            logits_BC,
-            self.teacher_BC,
-            self.targets_BC,
-            self.mask_BC,
-            self.index_B,
-            memory=memory,
-            log_prior_C=log_prior(self.prior_C),
-            perm_B=self.perm_B,
-            lam=self.lam,
-            config=config,
-            num_global=num_global if num_global is not None else int((self.index_B >= 0).sum()),
-        )
-        parts.loss.backward()  # type: ignore[no-untyped-call]
-        assert logits_BC.grad is not None
-        return parts, logits_BC.grad, memory
-
-
-def random_step(
-    seed: int,
-    *,
-    batch: int = 6,
-    outputs: int = 4,
-    rows: int = 12,
-    dtype: torch.dtype = torch.float64,
-    spread: float = 2.0,
-) -> Step:
-    draw = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> torch.Tensor:
-        return spread * torch.randn(*shape, generator=draw, dtype=dtype)
-
-    return Step(
-        logits_BC=normal(batch, outputs),
-        teacher_BC=normal(batch, outputs),
-        targets_BC=(torch.rand(batch, outputs, generator=draw) < 0.3).to(dtype),
-        mask_BC=torch.rand(batch, outputs, generator=draw) < 0.8,
-        index_B=torch.randperm(rows, generator=draw)[:batch],
-        memory_NC=normal(rows, outputs),
-        prior_C=torch.rand(outputs, generator=draw, dtype=dtype) * 0.6 + 0.001,
-        perm_B=torch.randperm(batch, generator=draw),
-        lam=0.5 + 0.5 * float(torch.rand((), generator=draw)),
-    )
-
-
-def after_epoch(memory: NVUMMemory) -> torch.Tensor:
-    memory.end_epoch()
-    return memory.previous_NC.clone()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.nvum.step_function", chosen)
+        yield
 
 
 @pytest.mark.parametrize("form", FORMS)
