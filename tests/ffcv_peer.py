@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,9 +59,19 @@ def write(arrays: str, out: str, *, page_bytes: int) -> None:
     DatasetWriter(out, fields, page_size=page_bytes, num_workers=1).from_indexed_dataset(samples)
 
 
+def example(code: str, out: str, *, folder: str) -> None:
+    """Run an example of the documentation in `folder`; `out` is an .npz of what it hands to `use`, by sample_index."""
+    found: dict[str, np.ndarray] = {}
+
+    def use(sample_index: int, image_HW: np.ndarray) -> None:
+        assert str(sample_index) not in found
+        found[str(sample_index)] = np.array(image_HW)
+
+    os.chdir(folder)
+    exec(code, {"use": use})
+    np.savez(out, **found)  # type: ignore[arg-type]
+
+
 if __name__ == "__main__":
     for job in json.loads(Path(sys.argv[1]).read_text()):
-        if job.pop("job") == "read":
-            read(**job)
-        else:
-            write(**job)
+        {"read": read, "write": write, "example": example}[job.pop("job")](**job)  # type: ignore[operator]

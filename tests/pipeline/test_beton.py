@@ -1,4 +1,4 @@
-"""Layout of a beton, its checks, its bytes beside those of FFCV's writer, FFCV's Loader: test_foreign_readers.py."""
+"""The layout of a beton, how it is read without FFCV, and its checks. FFCV itself: test_ffcv.py."""
 
 import dataclasses
 import re
@@ -19,7 +19,6 @@ from pipeline.pack import Pack
 from pipeline.packing.beton import BetonFormat, BetonJoiner
 from pipeline.packing.decoded import DecodedImage
 from pipeline.packing.shard_format import ShardLayout
-from tests.ffcv_peer import run_ffcv
 from tests.pack_writer import write_pack
 
 
@@ -43,6 +42,16 @@ class Case:
     colour: Literal["gray", "rgb"] = "gray"
     num_targets: int = 0
 
+    @property
+    def layout(self) -> BetonLayout:
+        return BetonLayout(
+            num_samples=self.num_images,
+            height_px=self.height_px,
+            width_px=self.width_px,
+            num_channels=1 if self.colour == "gray" else 3,
+            num_targets=self.num_targets,
+        )
+
     def write(self, folder: Path, rejected: tuple[int, ...] = ()) -> Pack:
         return write_pack(
             folder,
@@ -62,36 +71,6 @@ CASES = {
     "targets": Case(100, 250, 180, num_targets=14),
     "colour and targets": Case(70, 100, 100, colour="rgb", num_targets=3),
 }
-
-
-@pytest.fixture(scope="module")
-def peers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Case -> what FFCV's own writer makes of it."""
-    folder = tmp_path_factory.mktemp("ffcv")
-    jobs, written = [], {}
-    for name, case in CASES.items():
-        images_NHW = noise(case.num_images, case.height_px, case.width_px)
-        arrays = folder / f"{name}.npz"
-        images = images_NHW if case.colour == "gray" else np.repeat(images_NHW[..., None], 3, axis=3)
-        np.savez(arrays, images=images, targets=targets(case.num_images, case.num_targets))
-        layout = BetonLayout(
-            num_samples=case.num_images,
-            height_px=case.height_px,
-            width_px=case.width_px,
-            num_channels=1 if case.colour == "gray" else 3,
-            num_targets=case.num_targets,
-        )
-        written[name] = folder / f"{name}.beton"
-        jobs.append({"job": "write", "arrays": str(arrays), "out": str(written[name]), "page_bytes": layout.page_bytes})
-    run_ffcv(folder, jobs)
-    return written
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_bytes_are_those_of_ffcvs_own_writer(name: str, peers: dict[str, Path], tmp_path: Path) -> None:
-    pack = CASES[name].write(tmp_path)
-    assert [shard.file for shard in pack.shards] == ["pack.beton"]
-    assert (tmp_path / "pack.beton").read_bytes() == peers[name].read_bytes()
 
 
 @pytest.mark.parametrize("name", CASES)
