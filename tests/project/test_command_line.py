@@ -23,6 +23,7 @@ CXR_PREP = {
         "--verify", "--shard-range", "--finish",
     ],
     "verify": ["DIR", "--decode"],
+    "info": ["DIR", "--contact-sheet", "--seed"],
     "datasets": ["NAME"],
     "label-space": [],
     "label-space list": [],

@@ -1,0 +1,150 @@
+"""A contact sheet: random samples of a pack with their labels, for a person to look at."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from manifests.atomic import write_bytes_atomically
+from manifests.table import ManifestTable, labels_NC
+from pipeline.beton import read_beton
+from pipeline.errors import PackError
+from pipeline.loaders.encoded import EncodedReader
+from pipeline.loaders.reference import UndecodableError, decoded
+from pipeline.loaders.stored import StoredPixels
+from pipeline.pack import Pack
+
+NUM_SAMPLES = 64
+NUM_COLUMNS = 8
+TILE_PX = 200
+GAP_PX = 10
+FONT_PX = 13
+LINE_PX = 16
+LINES_OF_FINDINGS = 3
+BACKGROUND, INK, FAINT = 255, 0, 90
+
+
+def write_contact_sheet(pack: Pack, path: Path, *, seed: int) -> int:
+    """Draw random samples that have pixels, with what the manifest says below each, as a PNG; return how many.
+
+    The same pack and seed give the same samples.
+
+    Raises:
+        PackError: a shard is damaged, or the file cannot be written.
+    """
+    table = pack.manifest()
+    indices = chosen(pack, seed)
+    images = list(images_of(pack, indices))
+    font = ImageFont.load_default(FONT_PX)
+    rows = -(-len(indices) // NUM_COLUMNS)
+    step_x, step_y = TILE_PX + GAP_PX, TILE_PX + (2 + LINES_OF_FINDINGS) * LINE_PX + GAP_PX
+    top = 2 * GAP_PX + LINE_PX
+    sheet = Image.new("L", (NUM_COLUMNS * step_x + GAP_PX, top + rows * step_y), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    title = (
+        f"{pack.dataset}, {pack.format}, {pack.spec.size} px: {len(indices)} of {pack.num_samples:,} samples, "
+        f"seed {seed}, identity {pack.identity[:12]}"
+    )
+    draw.text((GAP_PX, GAP_PX), title, INK, font)
+    for place, (index, image) in enumerate(zip(indices, images, strict=True)):
+        left, upper = GAP_PX + place % NUM_COLUMNS * step_x, top + place // NUM_COLUMNS * step_y
+        if image is None:
+            draw.text((left, upper), "does not decode", INK, font)
+        else:
+            image.thumbnail((TILE_PX, TILE_PX), Image.Resampling.BILINEAR)
+            sheet.paste(image, (left + (TILE_PX - image.width) // 2, upper + (TILE_PX - image.height) // 2))
+        for line, text in enumerate(caption(table, index, font)):
+            ink = INK if line == 0 or line > 1 else FAINT
+            draw.text((left, upper + TILE_PX + 2 + line * LINE_PX), text, ink, font)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    try:
+        write_bytes_atomically(path, buffer.getvalue())
+    except OSError as error:
+        raise PackError(f"{path}: cannot be written ({error.strerror}); name another file") from error
+    return len(indices)
+
+
+def chosen(pack: Pack, seed: int) -> list[int]:
+    """Return the sample_index values of the sheet, ascending: random ones of those that have pixels."""
+    present = np.setdiff1d(np.arange(pack.num_samples), np.array(pack.rejected, np.int64))
+    drawn = np.random.default_rng(seed).choice(present, min(NUM_SAMPLES, len(present)), replace=False)
+    return sorted(drawn.tolist())
+
+
+def images_of(pack: Pack, indices: list[int]) -> Iterator[Image.Image | None]:
+    """Yield the images of some samples; None where one does not decode."""
+    if pack.format == "tar":
+        reader = EncodedReader(pack)
+        try:
+            for index in indices:
+                (content,) = reader.read(np.array([index])).files
+                try:
+                    yield Image.fromarray(decoded(content.tobytes(), pack))
+                except UndecodableError:
+                    yield None
+        finally:
+            reader.close()
+    elif pack.encoding.colour == "rgb":
+        (shard,) = pack.shards
+        path = pack.shard_path(shard)
+        offsets = read_beton(path, pack.spec, pack.encoding, shard.num_samples).image_offsets()
+        with path.open("rb") as file:
+            for index in indices:
+                file.seek(int(offsets[index]))
+                pixels = np.frombuffer(file.read(3 * pack.spec.num_pixels), np.uint8)
+                yield Image.fromarray(pixels.reshape(pack.height_px, pack.width_px, 3)[..., 0].copy())
+    else:
+        images_n1HW = np.zeros((len(indices), 1, pack.height_px, pack.width_px), np.uint8)
+        stored = StoredPixels(pack)
+        try:
+            stored.read(np.array(indices, np.int64), images_n1HW)
+        finally:
+            stored.close()
+        yield from (Image.fromarray(image_HW) for image_HW in images_n1HW[:, 0])
+
+
+def caption(table: ManifestTable, index: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """Return the lines below an image: number and name, what is known of the film, its findings."""
+    row = {name: table.column(name)[index].as_py() for name in ("image_id", "view", "sex", "age_years", "split")}
+    age = None if row["age_years"] is None else f"{row['age_years']:.0f} y"
+    film = ", ".join(word for word in (row["view"], row["sex"], age, row["split"]) if word)
+    lines = wrapped(findings_of(table, index), font)
+    return [fitted(f"{index}: {row['image_id']}", font), fitted(film, font), *lines]
+
+
+def findings_of(table: ManifestTable, index: int) -> list[str]:
+    """Return the findings that the source says are present, those it is not certain of with a question mark."""
+    one = ManifestTable(table=table.table.slice(index, 1), metadata=table.metadata)
+    values_1C, _ = labels_NC(one, table.findings)
+    values = dict(zip(table.findings, values_1C[0].tolist(), strict=True))
+    return [f"{name}?" if value < 0 else name for name, value in values.items() if value] or [
+        "nothing labelled present"
+    ]
+
+
+def wrapped(words: list[str], font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """Return a list in lines that fit below an image; what does not fit is counted."""
+    lines = [""]
+    for number, word in enumerate(words):
+        text = f"{lines[-1]}, {word}" if lines[-1] else word
+        if font.getlength(text) <= TILE_PX or not lines[-1]:
+            lines[-1] = text
+        elif len(lines) < LINES_OF_FINDINGS:
+            lines[-1] += ","
+            lines.append(word)
+        else:
+            lines[-1] = f"{fitted(lines[-1], font, 30)} +{len(words) - number}"
+            break
+    return [fitted(line, font) for line in lines]
+
+
+def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, spare_px: int = 0) -> str:
+    """Return a text, shortened until it is no wider than an image."""
+    if font.getlength(text) <= TILE_PX - spare_px:
+        return text
+    while text and font.getlength(text + "...") > TILE_PX - spare_px:
+        text = text[:-1]
+    return text + "..."
