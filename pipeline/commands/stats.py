@@ -1,6 +1,7 @@
 """`cxr-prep stats`: what a manifest holds, in tables or JSON."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,8 +81,12 @@ def show(found: dict[str, Any]) -> None:
     # A wide table runs over the edge of a narrow terminal, whole, where the shared console would cut its cells.
     wide = Console(file=out.file, width=max(out.width, WIDTH), highlight=False, soft_wrap=True)
     out.print(f"{found['dataset']}: {found['manifest']}", markup=False)
-    for table in (splits_table, findings_table, co_occurrence_table, label_spaces_table, priors_table):
+    for table in (splits_table, findings_table, co_occurrence_table, label_spaces_table):
         wide.print(table(found))
+    if priors := training_priors(found):
+        wide.print(priors_table(found["findings"], priors))
+    else:
+        out.print("priors: none, as no label space selects a training row", markup=False)
     meanings = found["exclusion_meanings"]
     left_out = [f"{count:,} {meanings.get(rule, rule)}" for rule, count in found["exclusions"].items() if count]
     out.print("left out when the manifest was built: " + (", ".join(left_out) or "nothing"), markup=False)
@@ -148,16 +153,20 @@ def label_spaces_table(found: dict[str, Any]) -> "Table":
     return table
 
 
-def priors_table(found: dict[str, Any]) -> "Table":
-    """Return the priors of each label space's training rows."""
-    priors = {
+def training_priors(found: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return label space and form -> finding -> prior of the training rows, where there are any."""
+    return {
         f"{name} {form}": prior
         for name, space in found["label_spaces"].items()
         for form, prior in space["train_priors"].items()
         if prior is not None
     }
+
+
+def priors_table(findings: Iterable[str], priors: dict[str, dict[str, float]]) -> "Table":
+    """Return the priors of each label space's training rows."""
     table = _table("priors of the training rows", "", *priors)
-    for finding in found["findings"]:
+    for finding in findings:
         table.add_row(finding, *(f"{prior[finding]:.5f}" if finding in prior else "" for prior in priors.values()))
     return table
 

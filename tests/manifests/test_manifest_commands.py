@@ -152,6 +152,20 @@ def test_stats_shows_every_count_whole_on_a_narrow_terminal(
         assert text in shown
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_stats_shows_priors_where_there_is_a_training_row(
+    split: str, release: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists = {"train": (NAMES, ["other.png"]), "test": (["other.png"], NAMES)}
+    write_lists(release, *lists[split])
+    run(monkeypatch, "build-manifest", "--dataset", "nih", "--root", release, "--valid-fraction", "0")
+    capsys.readouterr()
+    assert run(monkeypatch, "stats") == 0
+    shown = capsys.readouterr().out
+    assert ("priors of the training rows" in shown) == (split == "train")
+    assert ("priors: none, as no label space selects a training row" in shown) == (split == "test")
+
+
 def test_stats_of_what_is_no_manifest_is_refused(
     release: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
