@@ -22,6 +22,7 @@ from trainer.display import Display
 from trainer.distributed import ALONE, Ranks
 from trainer.events import EventLog, SilentLog
 from trainer.loop import TrainingLoop
+from trainer.methods import METHODS
 from trainer.models.registry import refuse_small_images_alone
 from trainer.resume import (
     Resumption,
@@ -37,6 +38,7 @@ from trainer.sections import Values, as_values, build
 from trainer.settle import device_of_rank, settle
 from trainer.signals import StopRequest
 from trainer.state import TrainState, new_state
+from trainer.step import part_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +170,11 @@ def _settled(config: TrainConfig, ranks: Ranks) -> tuple[TrainConfig, TrainingDa
     refuse_small_images_alone(
         config.model.name,
         input_size_px=config.model.input_size_px,
-        step_sizes=_shares(data.train.num_selected, config.loader.batch_size, ranks.world_size),
+        step_sizes=(
+            size
+            for share in _shares(data.train.num_selected, config.loader.batch_size, ranks.world_size)
+            for size in part_sizes(share, config.step.accumulate)
+        ),
     )
     return config, data
 
@@ -288,6 +294,7 @@ def _create_numbered(config: TrainConfig, pack: Pack) -> RunFolder:
 
 def _default_folder(config: TrainConfig, pack: Pack) -> Path:
     """Return a free folder of the workspace: ``nih-256-raw-nvum-densenet121-001``."""
-    loss = config.loss.name + ("-ema" if config.loss.name == "bce" and config.has_teacher else "")
+    reads_teacher = METHODS[config.loss.name].reads_teacher
+    loss = config.loss.name + ("-ema" if config.has_teacher and not reads_teacher else "")
     runs = Workspace.current().runs
-    return runs / next_run_name(runs, f"{pack.folder.name}-{loss}-{config.model.name}")
+    return runs / next_run_name(runs, f"{pack.folder.name}-{loss}-{config.model.name.replace(':', '-')}")

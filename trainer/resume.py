@@ -23,11 +23,16 @@ FREE_KEYS = frozenset(
         "loader.backend",
         "loader.num_threads",
         "loader.prefetch",
+        "model.channels_last",
+        "model.recompute",
+        "optim.fused",
         "run.checkpoint_every_minutes",
         "run.checkpoint_every_steps",
         "run.device",
         "run.log_every_steps",
         "run.num_threads",
+        "step.compile",
+        "step.cuda_graph",
         "step.on_nonfinite",
     }
 )

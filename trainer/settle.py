@@ -25,6 +25,9 @@ def settle(config: TrainConfig, pack: Pack, ranks: Ranks) -> TrainConfig:
         raise ConfigError(
             "step.sync_batchnorm=true: torch synchronises BatchNorm on GPUs only; leave it out on the CPU"
         )
+    if config.step.cuda_graph and (device.type != "cuda" or not ranks.is_alone):
+        where = "a CPU" if device.type != "cuda" else "several GPUs here"
+        raise ConfigError(f"step.cuda_graph=true: there are no CUDA graphs on {where}; leave it out")
     short_side_px = min(pack.height_px, pack.width_px)
     size_px = config.model.input_size_px or short_side_px
     if size_px > short_side_px:

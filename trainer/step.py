@@ -60,13 +60,14 @@ class TrainStep:
             host_looks: whether the host asks after each step if all is finite; by default where it costs nothing.
         """
         self.config = config
+        self.data = data
         self.state = state
         self.device = device = torch.device(config.run.device)
         self.ranks = ranks
         self._num_train = data.train.num_selected
         self.steps_per_epoch = self._num_steps_left(0)
         self.precision = resolve_precision(config.step.precision, device)
-        self._method = METHODS[config.loss.name]
+        self.method = METHODS[config.loss.name]
         self._host_looks = (device.type == "cpu" or not is_fused(state.optimiser)) if host_looks is None else host_looks
         self._targets_NC = torch.from_numpy(data.train.targets_NC).to(device)
         self._mask_NC = torch.from_numpy(data.train.mask_NC).to(device)
@@ -164,7 +165,7 @@ class TrainStep:
             images_B1hw = torch.zeros((0, 1, size_px, size_px), device=self.device)
             with self._autocast():
                 loss = self._student(images_B1hw).sum()
-                if self.state.teacher is not None and self._method.reads_teacher:
+                if self.state.teacher is not None and self.method.reads_teacher:
                     self.state.teacher.forward_train(images_B1hw, run=self._teacher)
         else:
             loss = self._student(None)
@@ -184,7 +185,7 @@ class TrainStep:
     ) -> LossParts:
         state, config = self.state, self.config
         teacher_logits_bC, perm_b, lam = logits_bC.detach(), None, 1.0
-        if self._method.reads_teacher:
+        if self.method.reads_teacher:
             if state.teacher is not None:
                 with self._autocast():
                     teacher_logits_bC = state.teacher.forward_train(images_b1hw, run=self._teacher)
@@ -205,7 +206,7 @@ class TrainStep:
             perm_B=perm_b,
             lam=lam,
         )
-        return self._method.compute(inputs, config.loss)
+        return self.method.compute(inputs, config.loss)
 
     def _backward(self, loss: torch.Tensor) -> None:
         """Add the gradient of a loss; that of one which is not finite is NaN throughout, so that every rank sees it."""
