@@ -14,8 +14,10 @@ from PIL import Image
 from manifests.findings import FINDINGS, NO_FINDING
 from manifests.label_spaces import NIH14
 from manifests.schema import METADATA_KEY, SCHEMA_VERSION
+from pipeline.encoding import Encoding
 from pipeline.image_spec import ImageSpec
 from pipeline.pack import Pack
+from pipeline.pack_format import PackFormat
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import pack_manifest
 
@@ -103,13 +105,22 @@ def make_manifest(folder: Path, *, num_images: int = 24) -> Path:
     return path
 
 
-def make_pack(folder: Path, *, num_images: int = 24, size_px: int = 32, source_px: int = 0, seed: int = 0) -> Pack:
-    """Make a release, its manifest and a raw pack of it in `folder` (which must be empty); return the open pack.
+def make_pack(
+    folder: Path,
+    *,
+    num_images: int = 24,
+    size_px: int = 32,
+    source_px: int = 0,
+    seed: int = 0,
+    pack_format: PackFormat = "raw",
+    encoding: Encoding | None = None,
+) -> Pack:
+    """Make a release, its manifest and a pack of it in `folder` (which must be empty); return the open pack.
 
     `source_px` is the size of the release's images; at 0 they already have the pack's size, so that the pixels of the
     pack equal `image_pixels(num_images, size_px, seed)`.
     """
     root = make_release(folder, num_images=num_images, size_px=source_px or size_px, seed=seed)
     manifest = make_manifest(folder, num_images=num_images)
-    config = PackConfig(spec=ImageSpec.square(size_px))
+    config = PackConfig(format=pack_format, spec=ImageSpec.square(size_px), encoding=encoding or Encoding())
     return pack_manifest(manifest, root=root, out=folder / "pack", config=config).pack

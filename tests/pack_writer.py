@@ -32,9 +32,12 @@ def write_pack(
     encoding: Encoding | None = None,
     targets_NC: np.ndarray | None = None,
     rejected: Collection[int] = (),
+    rows_per_shard: int | None = None,
     source_jpegs: dict[int, bytes] | None = None,
 ) -> Pack:
-    """Write images, uint8 (or uint16) [N, H, W], into `folder`, cut as `cxr-prep pack` cuts; return the pack.
+    """Write images, uint8 (or uint16) [N, H, W], into `folder`; return the pack.
+
+    Without `rows_per_shard`, and where shards are joined, it is cut as `cxr-prep pack` cuts.
 
     Its checksums are true; those of the manifest and of rejected.parquet, which are not there, are empty.
     """
@@ -51,6 +54,8 @@ def write_pack(
 
     shards = []
     step = shard_format.samples_per_shard(len(images_NHW), spec, encoding)
+    if rows_per_shard is not None and shard_format.joined is None:
+        step = rows_per_shard
     for number, first in enumerate(range(0, len(images_NHW), step)):
         path = folder / shard_format.file_name(number)
         num_samples = min(step, len(images_NHW) - first)

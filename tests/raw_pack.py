@@ -1,5 +1,6 @@
 """Raw packs of any shape, written without a release: for tests that need several shards or many small images."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,16 @@ def write_raw_pack(folder: Path, images_NHW: npt.NDArray[np.uint8], *, rows_per_
         rows = images_NHW[first : first + rows_per_shard]
         path = folder / f"shard-{number:05d}.npy"
         np.save(path, rows)
-        num_bytes = path.stat().st_size
-        shards.append(Shard(file=path.name, first_index=first, num_samples=len(rows), num_bytes=num_bytes, sha256=""))
+        content = path.read_bytes()
+        shards.append(
+            Shard(
+                file=path.name,
+                first_index=first,
+                num_samples=len(rows),
+                num_bytes=len(content),
+                sha256=hashlib.sha256(content).hexdigest(),
+            )
+        )
     return Pack(
         folder=folder,
         format="raw",

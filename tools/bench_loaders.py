@@ -83,7 +83,7 @@ def measure_batch_size(pack: Pack, batch_size: int, options: argparse.Namespace)
     threads: int = options.threads
 
     def loader(backend: str) -> Loader:
-        config = LoaderConfig(backend=backend, batch_size=batch_size, num_threads=threads)
+        config = LoaderConfig(backend=backend, batch_size=batch_size, num_threads=threads, verify=False)
         return open_loader(config, pack=pack, sample_index_n=np.arange(pack.num_samples), seed=SEED)
 
     rows_NR = np.load(pack.folder / "whole.npy", mmap_mode="r").reshape(pack.num_samples, -1)

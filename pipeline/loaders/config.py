@@ -1,8 +1,11 @@
 """What a user can say about loading."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from manifests.errors import ConfigError
+
+OnCorrupt = Literal["error", "skip"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,14 @@ class LoaderConfig:
     prefetch: int = 4
     """Batches that are read ahead of the consumer, at least; small batches are read some at a time."""
 
+    verify: bool = True
+    """Compare the checksums of the shards, once, in the background of the first epoch; a shard that differs ends the
+    run. Only for pixels that are stored as they are (formats raw and beton): a damaged one looks like any other."""
+
+    on_corrupt: OnCorrupt = "error"
+    """What a sample of a tar pack that cannot be decoded does: end the run (`error`), or become black pixels under the
+    index -1, which counts nowhere (`skip`)."""
+
     def __post_init__(self) -> None:
         """Refuse impossible values.
 
@@ -31,3 +42,5 @@ class LoaderConfig:
             value = getattr(self, name)
             if value < 1:
                 raise ConfigError(f"loader: {name} = {value}, expected at least 1")
+        if self.on_corrupt not in get_args(OnCorrupt):
+            raise ConfigError(f"loader: on_corrupt = {self.on_corrupt!r}, expected {' or '.join(get_args(OnCorrupt))}")

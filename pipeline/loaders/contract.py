@@ -72,6 +72,10 @@ class Loader(Protocol):
     def num_steps(self, start: int = 0) -> int:
         """Return how many steps `train_batches` has from the cursor `start`; the same for every rank."""
 
+    @property
+    def skipped_samples(self) -> tuple[int, ...]:
+        """sample_index of the samples that could not be decoded and were skipped so far, ascending, each once."""
+
     def close(self) -> None:
         """End background threads and give back files and buffers; closing twice does no harm."""
 

@@ -1,4 +1,4 @@
-"""Copies from pinned memory to a GPU, beside whatever the GPU computes."""
+"""Copies to memory of a GPU that is torch's own, beside whatever the GPU computes."""
 
 import torch
 
@@ -8,8 +8,9 @@ from pipeline.batch import Batch
 class DeviceStream:
     """A CUDA stream of its own for batches on their way to one GPU.
 
-    The loader's thread waits for its copy, off the GIL and without spinning, while other threads gather. So a batch
-    that is handed over lies on the device whole, and its pinned buffer may be used again at once.
+    They come from pinned buffers, or from memory of the GPU that another library lends. The loader's thread waits for
+    its copy, off the GIL and without spinning, while other threads gather. So a batch that is handed over lies on the
+    device whole, and what it was copied from may be used again at once.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -19,7 +20,7 @@ class DeviceStream:
     def send(self, batch: Batch) -> Batch:
         """Return `batch` on the device, complete; called by the loader's threads."""
         with torch.cuda.stream(self._stream):
-            sent = Batch(*(tensor.to(self._device, non_blocking=True) for tensor in batch))
+            sent = Batch(*(tensor.to(self._device, non_blocking=True, copy=True) for tensor in batch))
             done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             done.record(self._stream)
         done.synchronize()

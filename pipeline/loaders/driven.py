@@ -10,14 +10,28 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.loaders.contract import Batches, Feed
+from pipeline.loaders.verification import ShardVerification
 from pipeline.order import OrderStep, epoch_order, evaluation_order, num_steps
+
+STORED_FORMATS = ("raw", "beton")
+"""Formats that store pixels as they are, so that nothing but a checksum tells a damaged one. In a tar a damaged image
+does not decode, and with `on_corrupt=skip` the others are still wanted."""
 
 
 class DrivenLoader(ABC):
-    """A `Loader` whose backend turns a stream of order steps into batches."""
+    """A `Loader` whose backend turns a stream of order steps into batches.
+
+    Where it was asked to, the checksums of the pack are compared beside its first pass, which does not end before they
+    are: nothing that comes after an epoch rests on pixels that nobody looked at.
+    """
+
+    verifies = True
+    """Whether the backend hands out the pack's pixels."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
+        verify = self.verifies and feed.config.verify and feed.pack.format in STORED_FORMATS
+        self._verification = ShardVerification(feed.pack) if verify else None
         self._in_flight = False
         self._closed = False
 
@@ -30,6 +44,7 @@ class DrivenLoader(ABC):
 
         Raises:
             ConfigError: the cursor lies outside the selection.
+            PackError: a shard is damaged.
             RuntimeError: another pass of this loader is still open, or the loader is closed.
         """
         feed = self.feed
@@ -48,6 +63,7 @@ class DrivenLoader(ABC):
         """Yield this rank's share of the selection once, in order, for evaluation.
 
         Raises:
+            PackError: a shard is damaged.
             RuntimeError: another pass of this loader is still open, or the loader is closed.
         """
         feed = self.feed
@@ -63,9 +79,16 @@ class DrivenLoader(ABC):
             len(feed.sample_index_n), batch_size=feed.config.batch_size, world_size=feed.world_size, start=start
         )
 
+    @property
+    def skipped_samples(self) -> tuple[int, ...]:
+        """sample_index of the samples that could not be decoded and were skipped so far; none, where nothing is."""
+        return ()
+
     def close(self) -> None:
         """Refuse further passes; backends also give back what they hold."""
         self._closed = True
+        if self._verification is not None:
+            self._verification.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -83,11 +106,18 @@ class DrivenLoader(ABC):
         if self._in_flight:
             raise RuntimeError("a pass of this loader is still open: finish it or close its iterator first")
         self._in_flight = True
+        verification = self._verification
         try:
             with closing(self._read(steps)) as batches:
+                if verification is not None and not self._closed:
+                    verification.start()
                 while not self._closed and (loaded := next(batches, None)) is not None:
+                    if verification is not None:
+                        verification.raise_found()
                     yield loaded
                 if self._closed:
                     raise RuntimeError("the loader is closed")
+            if verification is not None:
+                verification.finish()
         finally:
             self._in_flight = False

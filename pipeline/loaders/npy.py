@@ -1,10 +1,9 @@
 """The header of a raw shard, checked before a byte of it is taken for a pixel."""
 
-from pathlib import Path
-
 import numpy as np
 
 from pipeline.errors import PackError
+from pipeline.loaders.damage import cut_short, repair
 from pipeline.pack import Pack, Shard
 
 
@@ -36,16 +35,3 @@ def data_offset(pack: Pack, shard: Shard) -> int:
 def pixel_bytes(pack: Pack, shard: Shard) -> int:
     """Return how many bytes of pixels a raw shard holds."""
     return shard.num_samples * pack.spec.num_pixels
-
-
-def cut_short(path: Path, pack: Pack, shard: Shard, num_bytes: int) -> PackError:
-    """Return the error for a shard that has become shorter than its pixels."""
-    return PackError(
-        f"{path}: the shard is cut short: {num_bytes:,} bytes, expected {shard.num_bytes:,} for samples "
-        f"{shard.first_index}..{shard.first_index + shard.num_samples - 1}; {repair(pack)}"
-    )
-
-
-def repair(pack: Pack) -> str:
-    """Return the words that tell a user how to go on with a damaged pack."""
-    return f"run `cxr-prep verify {pack.folder}`, then pack again"

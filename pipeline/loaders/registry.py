@@ -21,8 +21,8 @@ from pipeline.pack import Pack
 class Backend:
     """One way to read a pack."""
 
-    target: str | None
-    """``module:class`` of the loader, imported when it is chosen; None for a name that a later version will fill."""
+    target: str
+    """``module:callable`` that makes the loader of a `Feed`, imported when it is chosen."""
 
     formats: tuple[str, ...]
     """Formats of a pack that it reads, the best first."""
@@ -30,16 +30,41 @@ class Backend:
     summary: str
     """What it is for, in one line."""
 
+    package: str | None = None
+    """What it needs beside torch, numpy and pyarrow: the module's name."""
+
+    extras: tuple[str, ...] = ()
+    """Extras of this project that bring it."""
+
 
 BACKENDS: dict[str, Backend] = {
     "raw": Backend(
         target="pipeline.loaders.raw:RawLoader",
         formats=("raw",),
-        summary="memory map of uint8 shards, gathered by threads: the fastest on a CPU",
+        summary="memory map of uint8 shards, gathered by threads: packs larger than memory, any machine",
+    ),
+    "resident": Backend(
+        target="pipeline.loaders.resident:open_resident",
+        formats=("raw", "beton"),
+        summary="all images of the selection in the memory of the GPU (or of the host): the fastest where they fit",
+    ),
+    "dali": Backend(
+        target="pipeline.loaders.dali:DaliLoader",
+        formats=("tar",),
+        summary="JPEG or PNG decoded by NVIDIA DALI, on the GPU where there is one: the smallest packs",
+        package="nvidia.dali",
+        extras=("dali-cuda12", "dali-cuda13"),
+    ),
+    "ffcv": Backend(
+        target="pipeline.loaders.ffcv:FFCVLoader",
+        formats=("beton",),
+        summary="FFCV's reader over one beton file, which other FFCV code reads too",
+        package="ffcv",
+        extras=("ffcv",),
     ),
     "reference": Backend(
         target="pipeline.loaders.reference:ReferenceLoader",
-        formats=("raw",),
+        formats=("raw", "tar", "beton"),
         summary="one sample after the other, slow and obviously right: the oracle of the others",
     ),
     "synthetic": Backend(
@@ -47,30 +72,20 @@ BACKENDS: dict[str, Backend] = {
         formats=("raw", "tar", "beton"),
         summary="a constant batch under the right indices: what training could reach if reading cost nothing",
     ),
-    "dali": Backend(target=None, formats=("tar",), summary="JPEG decode on the GPU through NVIDIA DALI"),
-    "ffcv": Backend(target=None, formats=("beton",), summary="FFCV's reader over one beton file"),
-    "resident": Backend(target=None, formats=("raw",), summary="the whole pack in the memory of the GPU"),
 }
 """Name -> backend, for `LoaderConfig.backend`."""
 
 
 def backend_named(name: str) -> Backend:
-    """Return a backend that this version has.
+    """Return a backend.
 
     Raises:
         ConfigError: no backend bears that name.
-        MissingBackendError: the name is reserved, and this version has nothing behind it.
     """
-    working = [known for known, backend in BACKENDS.items() if backend.target is not None]
     if name not in BACKENDS:
         guesses = difflib.get_close_matches(name, BACKENDS, n=1)
         hint = f"did you mean {guesses[0]!r}? " if guesses else ""
-        raise ConfigError(f"loader: backend = {name!r} is unknown; {hint}expected one of: {', '.join(working)}")
-    if BACKENDS[name].target is None:
-        raise MissingBackendError(
-            f"loader: backend = {name!r} is not in this version yet; these are: {', '.join(working)} "
-            f"(`--loader raw` reads packs of `cxr-prep pack --format raw`)"
-        )
+        raise ConfigError(f"loader: backend = {name!r} is unknown; {hint}expected one of: {', '.join(BACKENDS)}")
     return BACKENDS[name]
 
 
@@ -89,16 +104,17 @@ def open_loader(
     Close it when done, or use it as a context manager.
 
     Raises:
-        ConfigError: an unknown backend, an empty selection, an impossible rank.
-        MissingBackendError: a backend that this version lacks.
+        ConfigError: an unknown backend, an empty selection, an impossible rank, images that do not fit into memory.
+        MissingBackendError: a backend whose package is not installed.
         PackError: a pack of another format, damaged, or of another length than the selection was made for.
     """
     backend = backend_named(config.backend)
     if pack.format not in backend.formats:
         readable = ", ".join(backend.formats)
+        readers = " or ".join(f"--loader {name}" for name, other in BACKENDS.items() if pack.format in other.formats)
         raise PackError(
             f"{pack.folder}: a pack of format {pack.format!r}, which the loader {config.backend!r} does not read "
-            f"(it reads {readable}); run `cxr-prep pack --format {backend.formats[0]}`, or choose another --loader"
+            f"(it reads {readable}); run `cxr-prep pack --format {backend.formats[0]}`, or choose {readers}"
         )
     if not 0 <= rank < world_size:
         raise ConfigError(f"loader: rank {rank} of world_size {world_size}, expected 0 <= rank < world_size")
@@ -114,10 +130,23 @@ def open_loader(
         rank=rank,
         world_size=world_size,
     )
-    assert backend.target is not None
-    module, name = backend.target.split(":")
-    loader_class = cast("Callable[[Feed], Loader]", getattr(import_module(module), name))
-    return loader_class(feed)
+    return _imported(config.backend)(feed)
+
+
+def _imported(name: str) -> Callable[[Feed], Loader]:
+    backend = BACKENDS[name]
+    module, _, attribute = backend.target.partition(":")
+    try:
+        imported = import_module(module)
+    except ImportError as error:
+        if backend.package is None:
+            raise
+        extras = " or ".join(f"`pip install '.[{extra}]'`" for extra in backend.extras)
+        raise MissingBackendError(
+            f"loader: backend = {name!r} needs {backend.package}, which is not installed or does not load ({error}); "
+            f"run {extras} in this project's folder, or choose another --loader"
+        ) from error
+    return cast("Callable[[Feed], Loader]", getattr(imported, attribute))
 
 
 def _checked(sample_index_n: npt.NDArray[np.int64], pack: Pack) -> npt.NDArray[np.int64]:

@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import PackError
-from pipeline.loaders.npy import cut_short, data_offset, repair
+from pipeline.loaders.damage import cut_short, repair
+from pipeline.loaders.npy import data_offset
 from pipeline.pack import Pack
 
 _HUGE_PAGE_BYTES = 2 << 20

@@ -13,6 +13,8 @@ from pipeline.order import OrderStep
 class SyntheticLoader(DrivenLoader):
     """Follows the order and hands out the same pixels every time: the roofline of a training loop, not for training."""
 
+    verifies = False
+
     def __init__(self, feed: Feed) -> None:
         super().__init__(feed)
         height_px, width_px = feed.pack.height_px, feed.pack.width_px

@@ -11,55 +11,36 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.loaders import BACKENDS, LoadedStep, Loader, LoaderConfig, open_loader
+from pipeline.loaders import LoadedStep
 from pipeline.order import epoch_order
-from pipeline.pack import Pack
 from tests.factories import image_pixels, make_pack
-from tests.raw_pack import numbered_images, write_raw_pack
+from tests.loader_cases import CASES, CASES_WITH_PIXELS, LOSSLESS, Case, Packs, opened, over, write_packs
+from tests.raw_pack import numbered_images
 
 NUM_IMAGES = 103
-SIZE_PX = 6
-WORKING = [name for name, backend in BACKENDS.items() if backend.target is not None]
-WITH_PIXELS = [name for name in WORKING if name != "synthetic"]
-
-backends = pytest.mark.parametrize("backend", WORKING)
-backends_with_pixels = pytest.mark.parametrize("backend", WITH_PIXELS)
+SIZE_PX, WIDTH_PX = 6, 5
+REFERENCE = Case("reference", "raw")
 
 
 @pytest.fixture(scope="module", autouse=True, params=[1, 12], ids=["ungrouped", "grouped"])
 def images_per_group(request: pytest.FixtureRequest) -> Iterator[None]:
     """`raw` gathers small batches together: the laws hold for one batch at a time and for some."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.loaders.raw._GROUP_IMAGES", request.param)
+        patch.setattr("pipeline.loaders.gathered._GROUP_IMAGES", request.param)
         yield
 
 
 @pytest.fixture(scope="module")
-def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
-    """Six shards of 20 samples, the last one shorter; a row is no divisor of a page."""
-    folder = tmp_path_factory.mktemp("contract")
-    return write_raw_pack(folder, numbered_images(NUM_IMAGES, SIZE_PX), rows_per_shard=20)
+def packs(tmp_path_factory: pytest.TempPathFactory) -> Packs:
+    """Six shards of 20 samples, the last one shorter; a row is no divisor of a page, and no image is square."""
+    images_NHW = numbered_images(NUM_IMAGES, SIZE_PX)[:, :, :WIDTH_PX]
+    return write_packs(tmp_path_factory.mktemp("contract"), images_NHW, rows_per_shard=20)
 
 
 @pytest.fixture(scope="module")
 def selection() -> npt.NDArray[np.int64]:
     """Two thirds of the rows."""
     return np.flatnonzero(np.arange(NUM_IMAGES) % 3 != 0)
-
-
-def opened(
-    pack: Pack,
-    selection: npt.NDArray[np.int64],
-    *,
-    backend: str = "raw",
-    batch_size: int = 4,
-    rank: int = 0,
-    world_size: int = 1,
-    num_threads: int = 2,
-    seed: int = 11,
-) -> Loader:
-    config = LoaderConfig(backend=backend, batch_size=batch_size, num_threads=num_threads, prefetch=3)
-    return open_loader(config, pack=pack, sample_index_n=selection, seed=seed, rank=rank, world_size=world_size)
 
 
 def indices(steps: Iterable[LoadedStep]) -> list[list[int]]:
@@ -70,9 +51,9 @@ def flat(batches: list[list[int]]) -> list[int]:
     return [index for batch in batches for index in batch]
 
 
-@backends
-def test_every_sample_once_per_epoch(backend: str, pack: Pack, selection: npt.NDArray[np.int64]) -> None:
-    with opened(pack, selection, backend=backend) as loader:
+@over(CASES)
+def test_every_sample_once_per_epoch(case: Case, packs: Packs, selection: npt.NDArray[np.int64]) -> None:
+    with opened(packs, case, selection) as loader:
         epochs = [flat(indices(loader.train_batches(epoch))) for epoch in range(2)]
     for epoch in epochs:
         assert sorted(epoch) == selection.tolist()
@@ -80,9 +61,9 @@ def test_every_sample_once_per_epoch(backend: str, pack: Pack, selection: npt.ND
     assert epochs[0] != selection.tolist()
 
 
-@backends
-def test_steps_are_those_of_the_order(backend: str, pack: Pack, selection: npt.NDArray[np.int64]) -> None:
-    with opened(pack, selection, backend=backend, batch_size=5) as loader:
+@over(CASES)
+def test_steps_are_those_of_the_order(case: Case, packs: Packs, selection: npt.NDArray[np.int64]) -> None:
+    with opened(packs, case, selection, batch_size=5) as loader:
         steps = list(loader.train_batches(3))
         assert loader.num_steps() == len(steps)
     order = list(epoch_order(len(selection), epoch=3, seed=11, batch_size=5))
@@ -90,33 +71,33 @@ def test_steps_are_those_of_the_order(backend: str, pack: Pack, selection: npt.N
     assert indices(steps) == [selection[step.positions_B].tolist() for step in order]
 
 
-@backends_with_pixels
-def test_pixels_belong_to_their_index(backend: str, pack: Pack, selection: npt.NDArray[np.int64]) -> None:
-    images_NHW = numbered_images(NUM_IMAGES, SIZE_PX)
-    with opened(pack, selection, backend=backend) as loader:
+@over(CASES_WITH_PIXELS)
+def test_pixels_belong_to_their_index(case: Case, packs: Packs, selection: npt.NDArray[np.int64]) -> None:
+    images_NHW = numbered_images(NUM_IMAGES, SIZE_PX)[:, :, :WIDTH_PX]
+    with opened(packs, case, selection) as loader:
         for step in [*loader.train_batches(0), *loader.ordered_batches()]:
             expected = images_NHW[step.batch.sample_index_B.numpy()]
             np.testing.assert_array_equal(step.batch.images_B1HW[:, 0].numpy(), expected)
 
 
-@backends
-def test_batches_have_the_declared_shape_and_type(backend: str, pack: Pack, selection: npt.NDArray[np.int64]) -> None:
-    with opened(pack, selection, backend=backend, batch_size=8) as loader:
+@over(CASES)
+def test_batches_have_the_declared_shape_and_type(case: Case, packs: Packs, selection: npt.NDArray[np.int64]) -> None:
+    with opened(packs, case, selection, batch_size=8) as loader:
         for images_B1HW, sample_index_B in (step.batch for step in loader.train_batches(0)):
-            assert images_B1HW.shape == (len(sample_index_B), 1, SIZE_PX, SIZE_PX)
+            assert images_B1HW.shape == (len(sample_index_B), 1, SIZE_PX, WIDTH_PX)
             assert images_B1HW.dtype == torch.uint8
             assert images_B1HW.is_contiguous()
             assert sample_index_B.dtype == torch.int64
 
 
-@backends_with_pixels
+@over(CASES_WITH_PIXELS)
 @pytest.mark.parametrize("batch_size", [1, 4, 64, 1000])
 def test_backends_equal_the_reference(
-    backend: str, batch_size: int, pack: Pack, selection: npt.NDArray[np.int64]
+    case: Case, batch_size: int, packs: Packs, selection: npt.NDArray[np.int64]
 ) -> None:
     with (
-        opened(pack, selection, backend=backend, batch_size=batch_size) as loader,
-        opened(pack, selection, backend="reference", batch_size=batch_size) as reference,
+        opened(packs, case, selection, batch_size=batch_size) as loader,
+        opened(packs, REFERENCE, selection, batch_size=batch_size) as reference,
     ):
         for epoch in (0, 1):
             for found, expected in zip(loader.train_batches(epoch), reference.train_batches(epoch), strict=True):
@@ -125,14 +106,14 @@ def test_backends_equal_the_reference(
                 assert found[1:] == expected[1:]
 
 
-@backends
-def test_resume_goes_on_with_the_same_batches(backend: str, pack: Pack, selection: npt.NDArray[np.int64]) -> None:
-    with opened(pack, selection, backend=backend) as loader:
+@over(CASES)
+def test_resume_goes_on_with_the_same_batches(case: Case, packs: Packs, selection: npt.NDArray[np.int64]) -> None:
+    with opened(packs, case, selection) as loader:
         whole = list(loader.train_batches(0))
         full = [indices(loader.train_batches(epoch)) for epoch in (1, 2)]
     for done in (1, 7, len(whole) - 1, len(whole)):
         start = whole[done - 1].consumed
-        with opened(pack, selection, backend=backend) as resumed:
+        with opened(packs, case, selection) as resumed:
             assert resumed.num_steps(start) == len(whole) - done
             rest = list(resumed.train_batches(0, start))
             assert indices(rest) == indices(whole[done:])
@@ -140,14 +121,14 @@ def test_resume_goes_on_with_the_same_batches(backend: str, pack: Pack, selectio
             assert [indices(resumed.train_batches(epoch)) for epoch in (1, 2)] == full
 
 
-@backends
+@over(CASES)
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_ranks_together_cover_everything_once_in_equal_steps(
-    backend: str, world_size: int, pack: Pack, selection: npt.NDArray[np.int64]
+    case: Case, world_size: int, packs: Packs, selection: npt.NDArray[np.int64]
 ) -> None:
     ranks = []
     for rank in range(world_size):
-        with opened(pack, selection, backend=backend, rank=rank, world_size=world_size) as loader:
+        with opened(packs, case, selection, rank=rank, world_size=world_size) as loader:
             ranks.append(list(loader.train_batches(0)))
             assert len(ranks[-1]) == loader.num_steps()
     assert len({len(steps) for steps in ranks}) == 1
@@ -157,14 +138,14 @@ def test_ranks_together_cover_everything_once_in_equal_steps(
         assert len({step[1:] for step in together}) == 1
 
 
-@backends
+@over(CASES)
 @pytest.mark.parametrize("world_size", [1, 3])
 def test_ordered_batches_give_each_once_in_order(
-    backend: str, world_size: int, pack: Pack, selection: npt.NDArray[np.int64]
+    case: Case, world_size: int, packs: Packs, selection: npt.NDArray[np.int64]
 ) -> None:
     steps = []
     for rank in range(world_size):
-        with opened(pack, selection, backend=backend, rank=rank, world_size=world_size) as loader:
+        with opened(packs, case, selection, rank=rank, world_size=world_size) as loader:
             steps.append(indices(loader.ordered_batches()))
     in_order = [batch for together in zip(*steps, strict=True) for batch in together]
     assert flat(in_order) == selection.tolist()
@@ -172,7 +153,7 @@ def test_ordered_batches_give_each_once_in_order(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    backend=st.sampled_from(WORKING),
+    case=st.sampled_from(CASES),
     n=st.integers(1, NUM_IMAGES),
     world_size=st.integers(1, 4),
     batch_size=st.integers(1, 40),
@@ -181,8 +162,8 @@ def test_ordered_batches_give_each_once_in_order(
     resumed_world_size=st.integers(1, 4),
 )
 def test_any_shape_of_epoch_can_be_left_and_gone_on_with(
-    pack: Pack,
-    backend: str,
+    packs: Packs,
+    case: Case,
     n: int,
     world_size: int,
     batch_size: int,
@@ -198,9 +179,9 @@ def test_any_shape_of_epoch_can_be_left_and_gone_on_with(
         cursor = start
         for rank in range(ranks):
             with opened(
-                pack,
+                packs,
+                case,
                 chosen,
-                backend=backend,
                 batch_size=batch_size,
                 rank=rank,
                 world_size=ranks,
@@ -217,9 +198,9 @@ def test_any_shape_of_epoch_can_be_left_and_gone_on_with(
     assert sorted(seen) == chosen.tolist()
 
 
-@backends
-def test_a_kept_batch_never_changes(backend: str, pack: Pack, selection: npt.NDArray[np.int64]) -> None:
-    with opened(pack, selection, backend=backend) as loader:
+@over(CASES)
+def test_a_kept_batch_never_changes(case: Case, packs: Packs, selection: npt.NDArray[np.int64]) -> None:
+    with opened(packs, case, selection) as loader:
         kept, copies = [], []
         for epoch in range(3):
             for step in loader.train_batches(epoch):
@@ -232,30 +213,31 @@ def test_a_kept_batch_never_changes(backend: str, pack: Pack, selection: npt.NDA
         assert torch.equal(images, copy)
 
 
-@backends
-def test_the_seed_decides_the_order(backend: str, pack: Pack, selection: npt.NDArray[np.int64]) -> None:
+@over(CASES)
+def test_the_seed_decides_the_order(case: Case, packs: Packs, selection: npt.NDArray[np.int64]) -> None:
     orders = []
     for seed in (1, 1, 2):
-        with opened(pack, selection, backend=backend, seed=seed) as loader:
+        with opened(packs, case, selection, seed=seed) as loader:
             orders.append(indices(loader.train_batches(0)))
     assert orders[0] == orders[1] != orders[2]
 
 
-@backends
+@over(CASES)
 def test_changing_the_callers_selection_changes_nothing(
-    backend: str, pack: Pack, selection: npt.NDArray[np.int64]
+    case: Case, packs: Packs, selection: npt.NDArray[np.int64]
 ) -> None:
     given_selection = selection.copy()
-    with opened(pack, given_selection, backend=backend) as loader:
+    with opened(packs, case, given_selection) as loader:
         given_selection[:] = 0
         assert sorted(flat(indices(loader.train_batches(0)))) == selection.tolist()
 
 
-@backends_with_pixels
-def test_a_pack_as_it_is_packed_is_read(backend: str, tmp_path: Path) -> None:
-    packed = make_pack(tmp_path, num_images=24, size_px=32)
+@over(CASES_WITH_PIXELS)
+def test_a_pack_as_it_is_packed_is_read(case: Case, tmp_path: Path) -> None:
+    encoding = LOSSLESS.get(case.pack_format)
+    packed = make_pack(tmp_path, num_images=24, size_px=32, pack_format=case.pack_format, encoding=encoding)
     pixels_NHW = image_pixels(24, 32)
-    with opened(packed, np.arange(24), backend=backend, batch_size=5) as loader:
+    with opened({case.pack_format: packed}, case, batch_size=5) as loader:
         steps = list(loader.train_batches(0))
     assert sorted(flat(indices(steps))) == list(range(24))
     for step in steps:
@@ -264,9 +246,9 @@ def test_a_pack_as_it_is_packed_is_read(backend: str, tmp_path: Path) -> None:
         )
 
 
-@backends
-def test_consumed_rises_by_what_each_step_holds(backend: str, pack: Pack, selection: npt.NDArray[np.int64]) -> None:
-    with opened(pack, selection, backend=backend) as loader:
+@over(CASES)
+def test_consumed_rises_by_what_each_step_holds(case: Case, packs: Packs, selection: npt.NDArray[np.int64]) -> None:
+    with opened(packs, case, selection) as loader:
         steps = list(loader.train_batches(0))
     assert steps[0].consumed == steps[0].num_global
     assert steps[-1].consumed == len(selection)
@@ -276,12 +258,11 @@ def test_consumed_rises_by_what_each_step_holds(backend: str, pack: Pack, select
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")
-@backends_with_pixels
-def test_batches_on_a_gpu_equal_the_reference(backend: str, pack: Pack, selection: npt.NDArray[np.int64]) -> None:
-    config = LoaderConfig(backend=backend, batch_size=7, num_threads=3)
+@over(CASES_WITH_PIXELS)
+def test_batches_on_a_gpu_equal_the_reference(case: Case, packs: Packs, selection: npt.NDArray[np.int64]) -> None:
     with (
-        open_loader(config, pack=pack, sample_index_n=selection, seed=11, device="cuda") as loader,
-        opened(pack, selection, backend="reference", batch_size=7) as reference,
+        opened(packs, case, selection, batch_size=7, num_threads=3, device="cuda") as loader,
+        opened(packs, REFERENCE, selection, batch_size=7) as reference,
     ):
         for epoch in range(20):
             kept = list(loader.train_batches(epoch))

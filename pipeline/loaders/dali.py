@@ -1,0 +1,197 @@
+"""`dali`: encoded images of tar shards, read by threads and decoded by NVIDIA DALI, on a GPU where there is one.
+
+::
+
+    order step -> reading threads -> DALI, some batches at a time -> loader thread -> batch
+                  bytes of shards    decodes                        torch's memory
+
+DALI is handed the bytes in our order (`external_source`), so it neither shuffles nor pads nor repeats.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pipeline.batch import Batch
+from pipeline.loaders.contract import Batches, Feed, LoadedStep
+from pipeline.loaders.corrupt import SKIPPED, CorruptSamples
+from pipeline.loaders.dali_pipeline import DecodeError, DecodingPipeline, File, Files
+from pipeline.loaders.device_stream import DeviceStream
+from pipeline.loaders.driven import DrivenLoader
+from pipeline.loaders.encoded import EncodedReader
+from pipeline.loaders.prefetch import Prefetcher
+from pipeline.order import OrderStep
+
+_READING_THREADS = 2
+
+
+class _Fetched(NamedTuple):
+    """A step whose files were read."""
+
+    step: OrderStep
+    sample_index_B: npt.NDArray[np.int64]
+    row_G: npt.NDArray[np.int64]
+    """Rows of the batch that have a file to decode; the others stay black."""
+    files: list[File]
+
+
+class DaliLoader(DrivenLoader):
+    """Hands steps to a pipeline that lives as long as the loader, and takes their images out in the same order."""
+
+    def __init__(self, feed: Feed) -> None:
+        """Open the shards and build the pipeline.
+
+        Raises:
+            PackError: an index file is missing or damaged, or a shard cannot be opened.
+        """
+        super().__init__(feed)
+        self._corrupt = CorruptSamples(feed.pack, feed.config.on_corrupt)
+        self._device_stream = DeviceStream(feed.device) if feed.device.type == "cuda" else None
+        self._encoded = EncodedReader(feed.pack)
+        self._pipeline = self._new_pipeline()
+        self._decoded: Prefetcher[int, LoadedStep | None] | None = None
+        self._fetched: Prefetcher[OrderStep, _Fetched] | None = None
+
+    @property
+    def skipped_samples(self) -> tuple[int, ...]:
+        """sample_index of the samples that could not be decoded and were skipped so far, ascending."""
+        return self._corrupt.sample_indices
+
+    def close(self) -> None:
+        """End the pass that is open, DALI's threads, and close the shards."""
+        if self._closed:
+            return
+        super().close()
+        for ahead in (self._decoded, self._fetched):
+            if ahead is not None:
+                ahead.close()
+        self._pipeline.close()
+        self._encoded.close()
+
+    def _read(self, steps: Iterator[OrderStep]) -> Batches:
+        config = self.feed.config
+        self._fetched = Prefetcher(
+            self._fetch, steps, num_threads=_READING_THREADS, depth=config.prefetch + 1, name="dali-loader-reader"
+        )
+        loaded_steps = self._load(self._fetched)
+        # The thread also waits for copies on a GPU, which the consumer must not.
+        self._decoded = Prefetcher(
+            lambda _: next(loaded_steps, None), count(), num_threads=1, depth=2, name="dali-loader"
+        )
+        with closing(self._fetched), closing(loaded_steps), closing(self._decoded):
+            while (loaded := next(self._decoded)) is not None:
+                if self._device_stream is not None:
+                    self._device_stream.hand_over(loaded.batch)
+                yield loaded
+                del loaded
+
+    def _fetch(self, step: OrderStep) -> _Fetched:
+        """Read the files of a step; runs in several threads."""
+        index_B = self.indices_of(step)
+        row_G, files = self._encoded.read(index_B)
+        if skipped := [row for row in row_G.tolist() if int(index_B[row]) in self._corrupt]:
+            index_B[skipped] = SKIPPED
+            kept = ~np.isin(row_G, skipped)
+            row_G, files = row_G[kept], [file for file, keep in zip(files, kept, strict=True) if keep]
+        return _Fetched(step, index_B, row_G, files)
+
+    def _load(self, fetched: Iterator[_Fetched]) -> Iterator[LoadedStep]:
+        """Yield each step's batch; a damaged image ends the pipeline, and another one goes on after it."""
+        waiting: deque[_Fetched] = deque()
+        """Steps that the pipeline has taken, and steps without files among them."""
+        again: deque[_Fetched] = deque()
+        """Steps that were in a pipeline that ended."""
+
+        def batches() -> Iterator[Files]:
+            while (step := again.popleft() if again else next(fetched, None)) is not None:
+                waiting.append(step)
+                if step.files:
+                    yield Files(step.files, step.sample_index_B[step.row_G])
+
+        def black_steps() -> Iterator[LoadedStep]:
+            while waiting and not waiting[0].files:
+                step = waiting.popleft()
+                yield self._loaded(step, None)
+
+        while True:
+            try:
+                with closing(self._pipeline.run(batches())) as run:
+                    for images_G1HW, sample_index_G in run:
+                        yield from black_steps()
+                        step = waiting[0]
+                        assert np.array_equal(sample_index_G, step.sample_index_B[step.row_G]), "DALI left the order"
+                        loaded = self._loaded(step, images_G1HW)
+                        del images_G1HW
+                        waiting.popleft()
+                        yield loaded
+                        del loaded
+                yield from black_steps()
+                return
+            except DecodeError as error:
+                self._pipeline.close()
+                yield from self._load_singly(waiting, error)
+                again.extend(waiting)
+                waiting.clear()
+                self._pipeline = self._new_pipeline()
+
+    def _load_singly(self, waiting: deque[_Fetched], error: DecodeError) -> Iterator[LoadedStep]:
+        """Yield the batches of `waiting`, decoded image by image, up to the first one with a damaged image."""
+        found = False
+        while waiting and not found:
+            step = waiting.popleft()
+            spec, index_B = self.feed.pack.spec, step.sample_index_B
+            images_G1HW = torch.zeros(
+                (len(step.files), 1, spec.height_px, spec.width_px), dtype=torch.uint8, device=self.feed.device
+            )
+            for place, file in enumerate(step.files):
+                row = step.row_G[place]
+                try:
+                    images_G1HW[place] = self._decode_alone(Files([file], index_B[row : row + 1]))
+                except DecodeError as reason:
+                    found = True
+                    self._corrupt.add(int(index_B[row]), str(reason))
+                    index_B[row] = SKIPPED
+            yield self._loaded(step, images_G1HW)
+        if not found:
+            raise RuntimeError("DALI failed, though it decodes every image of the batches that it had") from error
+
+    def _decode_alone(self, files: Files) -> torch.Tensor:
+        """Return the image of a single file, uint8 [1, H, W], in memory of its own."""
+        pipeline = self._new_pipeline(alone=True)
+        try:
+            with closing(pipeline.run(iter([files]))) as run:
+                return next(run).images_G1HW[0].clone()
+        finally:
+            pipeline.close()
+
+    def _loaded(self, step: _Fetched, images_G1HW: torch.Tensor | None) -> LoadedStep:
+        """Return a step's batch on the loader's device, rows without an image black."""
+        num_rows, spec = len(step.sample_index_B), self.feed.pack.spec
+        if images_G1HW is None or len(images_G1HW) < num_rows:
+            images_B1HW = torch.zeros(
+                (num_rows, 1, spec.height_px, spec.width_px), dtype=torch.uint8, device=self.feed.device
+            )
+            if images_G1HW is not None:
+                images_B1HW[torch.from_numpy(step.row_G).to(self.feed.device)] = images_G1HW
+        else:
+            images_B1HW = images_G1HW
+        batch = Batch(images_B1HW, torch.from_numpy(step.sample_index_B))
+        if self._device_stream is not None:
+            batch = self._device_stream.send(batch)
+        return LoadedStep(batch, step.step.consumed, step.step.num_global)
+
+    def _new_pipeline(self, *, alone: bool = False) -> DecodingPipeline:
+        config = self.feed.config
+        return DecodingPipeline(
+            self.feed.pack.spec,
+            max_batch_size=1 if alone else max(config.batch_size, 2),  # a batch_size of 1 may end with a step of two
+            num_threads=1 if alone else config.num_threads,
+            depth=1 if alone else config.prefetch,
+            device=self.feed.device,
+        )
