@@ -25,6 +25,11 @@ def example_of(tool: str) -> str:
     return str(code)
 
 
+def psnr_db(found: np.ndarray, expected: np.ndarray) -> float:
+    """Return the peak signal-to-noise ratio of 8-bit images."""
+    return float(10 * np.log10(255**2 / np.mean((found.astype(float) - expected) ** 2)))
+
+
 def tars_of(pack: Pack) -> list[Path]:
     """Return the shards of a `tar` pack that hold a sample: DALI refuses an empty one."""
     tars = [pack.shard_path(shard) for shard in pack.shards]

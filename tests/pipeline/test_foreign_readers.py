@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.encoding import Encoding
 from pipeline.pack import Pack
-from tests.foreign_readers import Found, example_of, read_with_dali, read_with_webdataset
+from tests.foreign_readers import Found, example_of, psnr_db, read_with_dali, read_with_webdataset
 from tests.pack_writer import write_pack
 
 NUM_IMAGES = 150
@@ -34,11 +34,6 @@ def targets() -> np.ndarray:
     targets_NC = np.random.default_rng(1).integers(0, 2, (NUM_IMAGES, 14)).astype(np.float32)
     targets_NC[::3, 2] = np.nan
     return targets_NC
-
-
-def psnr_db(found: np.ndarray, expected: np.ndarray) -> float:
-    """Return the peak signal-to-noise ratio of 8-bit images."""
-    return float(10 * np.log10(255**2 / np.mean((found.astype(float) - expected) ** 2)))
 
 
 def assert_found(found: Found, expected_NHW: np.ndarray, indices: set[int], *, with_targets: bool, jpeg: bool) -> None:
