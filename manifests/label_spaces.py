@@ -179,8 +179,8 @@ NVUM_CXP_COLUMNS = LabelSpace(
         "chexpert": RowRules(frontal_only=True, known_age_only=True, drops_rows_without_positive=True),
         **rows_inside(NVUM_CXP_FINDINGS),
     },
-    description="As nvum-cxp, but CheXpert's six other findings are left out as columns only: their rows stay. The test "
-    "sets OpenI and PadChest keep the rows of nvum-cxp, so that models of both spaces are compared on the same images.",
+    description="As nvum-cxp, but CheXpert's six other findings are left out as columns only: their rows stay. OpenI "
+    "and PadChest, being test sets, lose the same rows in both, so that their models meet the same images.",
 )
 
 CHEXPERT14 = LabelSpace(

@@ -66,6 +66,8 @@ class Rows:
         """Return `column` through `parser`, called once a distinct value; a `ValueError` refuses the value's rows."""
         parsed, problems = self.parse_distinct(column, parser)
         self.refuse_values(column, problems)
+        if dtype == pl.String and not problems and all(text == value for text, value in parsed.items()):
+            return self.frame[column]  # the parser only checks
         return self.frame[column].replace_strict(list(parsed), list(parsed.values()), default=None, return_dtype=dtype)
 
     def expand(self, column: str, parser: Callable[[str], Collection[str]], findings: Sequence[str]) -> list[pl.Series]:

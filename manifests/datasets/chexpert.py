@@ -107,10 +107,11 @@ def check_rows(rows: Rows, part: str) -> pl.DataFrame:
     regular = rf"^([^/]+/)?{part}/patient[0-9]+/study[0-9]+/view[0-9]+_(frontal|lateral)\.jpg$"
     rows.refuse_blank("Path")
     rows.refuse(~pl.col("Path").str.contains(regular), f"Path {{!r}}: expected one like {expected}", "Path")
-    image_id = pl.col("Path").str.slice(pl.col("Path").str.find(f"{part}/patient", literal=True))
-    pieces = rows.frame.select(image_id.alias("image_id"), pieces=image_id.str.splitn("/", 4)).unnest("pieces")
-    pieces.columns = ["image_id", "part", "patient", "study", "name"]
-    frame = pieces.with_columns(**person(rows, pieces["name"])).select(
+    path = pl.col("Path")
+    image_id = rows.frame.select(image_id=path.str.slice(path.str.find(f"{part}/patient", literal=True))).to_series()
+    pieces = image_id.str.splitn("/", 4).struct.unnest()
+    pieces.columns = ["part", "patient", "study", "name"]
+    frame = pieces.with_columns(image_id, **person(rows, pieces["name"])).select(
         "image_id",
         patient_id="chexpert:" + pl.col("patient"),
         study_id=pl.concat_str("patient", pl.lit("/"), "study"),
