@@ -1,5 +1,6 @@
 """Counting rejected images while packing goes on, and stopping a hopeless run."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -19,11 +20,7 @@ class RejectLimit:
     """As the user wrote it: `25` images, or `1%` of all."""
 
     def __post_init__(self) -> None:
-        try:
-            valid = self._value >= 0 and (self._value <= 100 if self._is_percentage else self._value.denominator == 1)
-        except ValueError:
-            valid = False
-        if not valid:
+        if not re.fullmatch(r"\d+|\d+(\.\d+)?%", self.text, re.ASCII) or (self._is_percentage and self._value > 100):
             raise ConfigError(f"--max-rejects {self.text}: expected a number of images, or a percentage such as 1%")
 
     def allowed(self, num_samples: int) -> int:

@@ -38,7 +38,7 @@ def summary_lines(pack: Pack) -> list[str]:
         + (", JPEG sources decoded in full" if pack.spec.exact else ""),
         "samples": f"{pack.num_samples:,} ({_splits(pack)})",
         "rejected": _rejected(pack),
-        "size": f"{num_bytes / 2**30:,.2f} GiB in {len(pack.shards):,} shards, "
+        "size": f"{_size(num_bytes)} in {len(pack.shards):,} shards, "
         f"{num_bytes / max(pack.num_samples - len(pack.rejected), 1) / 1000:,.1f} kB an image",
         "read by": f"cxr-train; {READERS[pack.format]}",
         "next": f"cxr-prep verify {folder}; cxr-train --pack {folder}",
@@ -46,6 +46,11 @@ def summary_lines(pack: Pack) -> list[str]:
     if pack.target_names:
         lines["targets"] = f"{pack.encoding.targets}: float32 of {', '.join(pack.target_names)}"
     return [f"{name:9} {text}" for name, text in lines.items()]
+
+
+def _size(num_bytes: int) -> str:
+    """Return bytes in the larger of MiB and GiB that gives a number of at least 1."""
+    return f"{num_bytes / 2**30:,.2f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:,.1f} MiB"
 
 
 def _stored(pack: Pack) -> str:

@@ -19,9 +19,11 @@ from pipeline.encoding import Encoding
 from pipeline.errors import PackError
 from pipeline.image_spec import ImageSpec
 from pipeline.packing.config import PackConfig
+from pipeline.packing.formats import FORMATS
 from pipeline.packing.packer import PackSummary, pack_manifest
 from pipeline.packing.raw import RawFormat
 from pipeline.packing.shard_cut import MAX_SHARD_BYTES
+from pipeline.packing.shard_range import ShardRange
 from pipeline.packing.verify import verify_pack
 from tests.factories import image_names, image_pixels, make_manifest, make_release
 
@@ -29,6 +31,16 @@ NUM_IMAGES = 200
 """Four shards."""
 
 SIZE_PX = 8
+
+FORMATS_AND_OPTIONS: list[dict[str, object]] = [
+    {"format": "raw"},
+    {"format": "raw", "spec": ImageSpec(height_px=12, width_px=5, resize="pad")},
+    {"format": "tar", "encoding": Encoding(targets="nih14")},
+    {"format": "tar", "encoding": Encoding(image="png"), "spec": ImageSpec(height_px=8, width_px=8, bits=16)},
+    {"format": "beton", "encoding": Encoding(targets="nvum-nih")},
+    {"format": "beton", "encoding": Encoding(colour="rgb")},
+]
+assert {options["format"] for options in FORMATS_AND_OPTIONS} == set(FORMATS)
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +75,12 @@ def change_paths(manifest: Path, changes: dict[int, str]) -> None:
     pq.write_table(table.set_column(table.column_names.index("path"), "path", pa.array(paths)), manifest)
 
 
-@pytest.mark.parametrize("num_workers", [2, 3])
-def test_same_bytes_for_any_number_of_workers(release: Path, manifest: Path, tmp_path: Path, num_workers: int) -> None:
-    packed(manifest, release, tmp_path / "one", num_workers=1)
-    summary = packed(manifest, release, tmp_path / "several", num_workers=num_workers)
-    assert len(summary.pack.shards) > num_workers
+@pytest.mark.parametrize("options", FORMATS_AND_OPTIONS, ids=str)
+def test_same_bytes_for_any_number_of_workers(
+    release: Path, manifest: Path, tmp_path: Path, options: dict[str, object]
+) -> None:
+    packed(manifest, release, tmp_path / "one", num_workers=1, **options)
+    packed(manifest, release, tmp_path / "several", num_workers=3, **options)
     assert contents(tmp_path / "several") == contents(tmp_path / "one")
     assert not list(tmp_path.glob("*.partial"))
 
@@ -137,6 +150,10 @@ def test_paths_that_leave_the_root_are_reported_together(release: Path, manifest
     assert sorted(tmp_path.iterdir()) == [manifest]
 
 
+BITS_16 = ImageSpec(height_px=8, width_px=8, bits=16)
+RANGE = ShardRange(index=0, count=2)
+
+
 def without_root(manifest: Path, root: Path, out: Path) -> None:
     packed(manifest, root / "absent", out)
 
@@ -186,6 +203,17 @@ def test_message_names_the_repair(
     [
         ({"format": "zip"}, "--format zip: expected raw, tar, beton"),
         ({"num_workers": 0}, "--workers 0: expected 1 or more"),
+        (
+            {"encoding": Encoding(colour="rgb")},
+            "--colour means nothing here: raw stores gray.*belongs to --format beton",
+        ),
+        ({"encoding": Encoding(targets="nih14")}, "--with-targets means nothing.*--format tar or --format beton"),
+        ({"format": "beton", "encoding": Encoding(quality=90)}, "--quality means nothing here: beton .*--format tar$"),
+        ({"format": "tar", "encoding": Encoding(image="png", quality=90)}, "--quality .*: a PNG loses nothing"),
+        ({"spec": BITS_16}, "--bits 16: format raw stores 8 bits; only --format tar --image png stores 16"),
+        ({"spec": BITS_16, "format": "tar"}, "--bits 16: a JPEG stores 8 bits; add --image png"),
+        ({"finish": True, "shard_range": RANGE}, "--finish joins what all ranges have packed; take away --shard-range"),
+        ({"engine": "ray", "shard_range": RANGE}, "--engine ray shares out the shards itself"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, object], message: str) -> None:
@@ -197,6 +225,11 @@ def test_impossible_options_are_refused(options: dict[str, object], message: str
 def test_impossible_sizes_are_refused(size_px: int) -> None:
     with pytest.raises(ConfigError, match=f"--size {size_px}: expected 1 to 8192 px"):
         ImageSpec.square(size_px)
+
+
+def test_quality_is_a_percentage() -> None:
+    with pytest.raises(ConfigError, match="--quality 101: expected 1 to 100"):
+        Encoding(quality=101)
 
 
 def test_workers_default_to_the_usable_cores() -> None:
