@@ -55,7 +55,7 @@ class EMATeacher:
             run: what to call in the module's place (compiled, say); None: the module.
         """
         self.module.train()
-        logits_BC: torch.Tensor = (run or self.module)(images_B1HW)
+        logits_BC: torch.Tensor = (self.module if run is None else run)(images_B1HW)
         return logits_BC
 
     @torch.no_grad()
