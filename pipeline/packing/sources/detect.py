@@ -51,10 +51,10 @@ SOURCES = (
     Source(name="PNG", signatures=(png.SIGNATURE,), decode=png.decode, check_head=png.read_header),
     Source(name="JPEG", signatures=(jpeg.SIGNATURE,), decode=jpeg.decode),
     Source(name="JPEG 2000", signatures=jpeg2000.SIGNATURES, decode=jpeg2000.decode),
-    Source(name="TIFF", signatures=tiff.SIGNATURES, decode=tiff.decode),
     Source(name="DICOM", signatures=(b"DICM",), offset=128, decode=decode_dicom),
+    Source(name="TIFF", signatures=tiff.SIGNATURES, decode=tiff.decode),
 )
-"""In order of how they are asked; the magic of DICOM comes last, since before it there may be anything."""
+"""In the order they are tried; DICOM before TIFF, since what stands before its magic may be the beginning of a TIFF."""
 
 
 def source_of(content: bytes) -> Source:

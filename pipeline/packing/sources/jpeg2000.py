@@ -35,14 +35,13 @@ class Frame:
     num_components: int
     precision: int
     is_signed: bool
-    num_tiles: int
 
 
 def read_frame(codestream: bytes) -> Frame:
     """Return the size and the depth of a codestream.
 
     Raises:
-        Rejection: cut short, or without them.
+        Rejection: cut short, without them, or cut into more tiles than the standard knows.
     """
     if len(codestream) < 45 or not codestream.startswith(CODESTREAM):
         raise Rejection(Reason.CORRUPT, "the JPEG 2000 codestream ends within its header, or has none")
@@ -51,13 +50,15 @@ def read_frame(codestream: bytes) -> Frame:
     )
     if not (tile_width and tile_height and num_components and tile_left <= left <= right and tile_top <= top <= bottom):
         raise Rejection(Reason.CORRUPT, "the JPEG 2000 header makes no sense")
+    num_tiles = -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height)
+    if num_tiles > MAX_TILES:
+        raise Rejection(Reason.CORRUPT, f"JPEG 2000 of {num_tiles:,} tiles")
     return Frame(
         width=right - left,
         height=bottom - top,
         num_components=num_components,
         precision=(depth & 0x7F) + 1,
         is_signed=bool(depth & 0x80),
-        num_tiles=-(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height),
     )
 
 
@@ -67,12 +68,11 @@ def decode(content: bytes, spec: ImageSpec) -> Raster:
     Raises:
         Rejection: damaged, cut short, of a kind that is not supported.
     """
-    codestream = content if content.startswith(CODESTREAM) else codestream_of(content)
+    codestream = codestream_of(content)
     frame = read_frame(codestream)
     check_size(frame.width, frame.height)
     check_kind(frame)
-    if not codestream.endswith(END):  # the decoder would fill what is missing with gray
-        raise Rejection(Reason.CORRUPT, "the JPEG 2000 codestream is cut short")
+    check_whole(codestream)
     image = pillow.opened(Jpeg2KImageFile, codestream)
     if image.size != (frame.width, frame.height):
         raise Rejection(Reason.CORRUPT, "the JPEG 2000 header was read in two ways")
@@ -80,6 +80,16 @@ def decode(content: bytes, spec: ImageSpec) -> Raster:
     if image.mode == "I;16":
         return Raster.whole(stretched(np.asarray(image), spec.bits))
     return Raster.whole(pillow.gray(image))
+
+
+def check_whole(codestream: bytes) -> None:
+    """Return if a codestream has its end; without it the decoder would fill what is missing with gray.
+
+    Raises:
+        Rejection: it is cut short.
+    """
+    if END not in codestream[-4:]:  # a byte or two may fill it up
+        raise Rejection(Reason.CORRUPT, "the JPEG 2000 codestream is cut short")
 
 
 def check_kind(frame: Frame) -> None:
@@ -95,17 +105,17 @@ def check_kind(frame: Frame) -> None:
         )
     if frame.num_components > 4:
         raise Rejection(Reason.UNSUPPORTED, f"JPEG 2000 of {frame.num_components} components")
-    if frame.num_tiles > MAX_TILES:
-        raise Rejection(Reason.CORRUPT, f"JPEG 2000 of {frame.num_tiles:,} tiles")
 
 
-def codestream_of(jp2: bytes) -> bytes:
-    """Return the codestream of a JP2 file.
+def codestream_of(content: bytes) -> bytes:
+    """Return the codestream of a JP2 file; a bare one as it is.
 
     Raises:
         Rejection: there is none, the file is cut short, or its components are not gray or RGB.
     """
-    for name, box in boxes(jp2):
+    if content.startswith(CODESTREAM):
+        return content
+    for name, box in boxes(content):
         if name == b"jp2h":
             for inner, fields in boxes(box):
                 if inner == b"pclr":

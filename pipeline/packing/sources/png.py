@@ -147,7 +147,7 @@ def decode_fast(header: Header, chunks: Chunks) -> np.ndarray | None:
     if header.colour_type == GRAY_ALPHA:
         return rows[:, ::2]
     mode = "RGB" if header.colour_type == RGB else "RGBA"
-    return pillow.gray(Image.frombuffer(mode, (header.width, header.height), rows.data, "raw", mode, 0, 1))
+    return pillow.gray(Image.frombuffer(mode, (header.width, header.height), rows, "raw", mode, 0, 1))
 
 
 def decode_with_pillow(head: bytes, header: Header, chunks: Chunks) -> np.ndarray:
