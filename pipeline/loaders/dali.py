@@ -8,6 +8,8 @@
 DALI is handed the bytes in our order (`external_source`), so it neither shuffles nor pads nor repeats.
 """
 
+import atexit
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
@@ -57,6 +59,9 @@ class DaliLoader(DrivenLoader):
         self._pipeline = self._new_pipeline()
         self._decoded: Prefetcher[int, LoadedStep | None] | None = None
         self._fetched: Prefetcher[OrderStep, _Fetched] | None = None
+        # A thread that is inside DALI when the interpreter goes takes the process down with it (SIGABRT).
+        close = weakref.WeakMethod(self.close)
+        self._at_exit = atexit.register(lambda: (found := close()) and found())
 
     @property
     def skipped_samples(self) -> tuple[int, ...]:
@@ -73,6 +78,7 @@ class DaliLoader(DrivenLoader):
                 ahead.close()
         self._pipeline.close()
         self._encoded.close()
+        atexit.unregister(self._at_exit)
 
     def _read(self, steps: Iterator[OrderStep]) -> Batches:
         config = self.feed.config

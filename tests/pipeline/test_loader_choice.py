@@ -12,6 +12,7 @@ from manifests.errors import ConfigError
 from pipeline.errors import MissingBackendError, PackError
 from pipeline.loaders import BACKENDS, LoaderConfig, backend_named, open_loader
 from pipeline.pack import Pack
+from pipeline.pack_format import PackFormat
 from tests.raw_pack import numbered_images, write_raw_pack
 
 
@@ -24,25 +25,51 @@ def pack(tmp_path: Path) -> Pack:
 def test_impossible_values_are_refused_by_name(option: str) -> None:
     with pytest.raises(ConfigError, match=f"loader: {option} = 0, expected at least 1"):
         LoaderConfig(**{option: 0})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="loader: on_corrupt = 'ignore', expected error or skip"):
+        LoaderConfig(on_corrupt="ignore")  # type: ignore[arg-type]
 
 
 def test_an_unknown_backend_is_answered_with_a_guess() -> None:
     with pytest.raises(ConfigError, match="backend = 'refrence' is unknown; did you mean 'reference'"):
         backend_named("refrence")
-    with pytest.raises(ConfigError, match=r"'x' is unknown; expected one of: raw, reference, synthetic$"):
+    with pytest.raises(
+        ConfigError, match=r"'x' is unknown; expected one of: raw, resident, dali, ffcv, reference, synthetic$"
+    ):
         backend_named("x")
 
 
-@pytest.mark.parametrize("name", ["dali", "ffcv", "resident"])
-def test_a_backend_of_a_later_version_says_so(name: str, pack: Pack) -> None:
-    with pytest.raises(MissingBackendError, match=f"backend = '{name}' is not in this version yet.*raw"):
-        open_loader(LoaderConfig(backend=name), pack=pack, sample_index_n=np.arange(10), seed=0)
+@pytest.mark.parametrize(
+    ("backend", "extras"), [("dali", r"'\.\[dali-cuda12\]'` or `.*'\.\[dali-cuda13\]'"), ("ffcv", r"'\.\[ffcv\]'")]
+)
+def test_a_backend_that_is_not_installed_names_its_extra(
+    backend: str, extras: str, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = BACKENDS[backend].package
+    assert package is not None
+    for module in [name for name in sys.modules if name.startswith(("pipeline.loaders.dali", "pipeline.loaders.ffcv"))]:
+        monkeypatch.delitem(sys.modules, module)
+    for module in [name for name in sys.modules if name.partition(".")[0] == package.partition(".")[0]] + [package]:
+        monkeypatch.setitem(sys.modules, module, None)  # importing it fails as if it were not there
+    other = replace(pack, format=BACKENDS[backend].formats[0])
+    with pytest.raises(MissingBackendError, match=f"backend = '{backend}' needs {package}.*{extras}"):
+        open_loader(LoaderConfig(backend=backend), pack=other, sample_index_n=np.arange(10), seed=0)
 
 
-@pytest.mark.parametrize("backend", ["raw", "reference"])
-def test_a_pack_of_another_format_is_refused_with_the_command_to_run(backend: str, pack: Pack) -> None:
-    other = replace(pack, format="tar")
-    with pytest.raises(PackError, match=r"format 'tar'.*cxr-prep pack --format raw"):
+@pytest.mark.parametrize(
+    ("backend", "pack_format", "repair"),
+    [
+        ("raw", "tar", r"cxr-prep pack --format raw.*--loader dali or --loader reference or --loader synthetic"),
+        ("raw", "beton", r"cxr-prep pack --format raw.*--loader resident or --loader ffcv"),
+        ("resident", "tar", r"cxr-prep pack --format raw.*--loader dali"),
+        ("dali", "raw", r"cxr-prep pack --format tar.*--loader raw or --loader resident"),
+        ("ffcv", "raw", r"cxr-prep pack --format beton.*--loader raw"),
+    ],
+)
+def test_a_pack_of_another_format_is_refused_with_the_command_to_run(
+    backend: str, pack_format: PackFormat, repair: str, pack: Pack
+) -> None:
+    other = replace(pack, format=pack_format)
+    with pytest.raises(PackError, match=rf"format '{pack_format}', which the loader '{backend}' does not.*{repair}"):
         open_loader(LoaderConfig(backend=backend), pack=other, sample_index_n=np.arange(10), seed=0)
 
 
@@ -92,7 +119,8 @@ from pathlib import Path
 pack = {pack!r}
 with open_loader(LoaderConfig(backend="raw"), pack=pack, sample_index_n=np.arange(10), seed=0) as loader:
     assert sum(len(step.batch.sample_index_B) for step in loader.train_batches(0)) == 10
-unwanted = [name for name in ("polars", "PIL", "typer", "rich", "sklearn", "matplotlib") if name in sys.modules]
+unwanted = ("polars", "PIL", "typer", "rich", "sklearn", "matplotlib", "ffcv", "numba", "nvidia.dali")
+unwanted = [name for name in unwanted if name in sys.modules]
 unwanted += [name for name in sys.modules if name.startswith("pipeline.packing")]
 assert not unwanted, unwanted
 """
