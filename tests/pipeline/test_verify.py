@@ -1,8 +1,10 @@
 """`verify_pack` finds whatever is wrong, all of it at once, and passes what is sound."""
 
 import hashlib
+import io
 import os
 import shutil
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from pipeline.errors import PackError
+from pipeline.errors import DamagedPackError, PackError
 from pipeline.image_spec import ImageSpec
 from pipeline.pack import Pack, read_pack_json
+from pipeline.packing import tar
 from pipeline.packing.config import PackConfig
+from pipeline.packing.formats import FORMATS
 from pipeline.packing.packer import pack_manifest
-from pipeline.packing.pixels import PIXEL_RULE
+from pipeline.packing.pixels import PIXEL_RULE, DecodedImage
 from pipeline.packing.raw import RawFormat
 from pipeline.packing.shard_format import Encoding, ShardLayout
 from pipeline.packing.verify import verify_pack
@@ -59,6 +64,136 @@ def test_sound_pack_passes_with_its_progress(packed: Pack) -> None:
     total = sum(shard.num_bytes for shard in packed.shards)
     assert calls[-1] == (total, total)
     assert packed.rejected == REJECTED
+
+
+@pytest.fixture(scope="module", params=sorted(FORMATS))
+def any_pack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    """A pack of each format, two samples of it rejected."""
+    folder = tmp_path_factory.mktemp(request.param)
+    root, manifest = make_release(folder, num_images=NUM_IMAGES), make_manifest(folder, num_images=NUM_IMAGES)
+    for index in REJECTED:
+        (root / "images" / image_names(NUM_IMAGES)[index]).write_bytes(b"")
+    config = PackConfig(format=request.param, spec=ImageSpec(height_px=7, width_px=5))
+    return pack_manifest(manifest, root=root, out=folder / "pack", config=config).pack
+
+
+def checksums(pack: Pack) -> list[dict[str, int]]:
+    rows: list[dict[str, int]] = pq.read_table(pack.folder / "checksums.parquet").to_pylist()
+    return rows
+
+
+def test_checksums_are_those_of_the_samples_bytes(any_pack: Pack) -> None:
+    rows = checksums(any_pack)
+    assert len(rows) == NUM_IMAGES
+    for shard in any_pack.shards:
+        content, end = any_pack.shard_path(shard).read_bytes(), 0
+        for row in rows[shard.first_index : shard.first_index + shard.num_samples]:
+            assert row["offset"] >= end
+            end = row["offset"] + row["num_bytes"]
+            assert zlib.crc32(content[row["offset"] : end]) == row["crc32"]
+        assert end <= len(content)
+    empty = [index for index, row in enumerate(rows) if not row["num_bytes"]]
+    assert empty == (list(REJECTED) if any_pack.format == "tar" else [])
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_flipped_bit_is_found_with_its_shard_and_sample(any_pack: Pack, data: st.DataObject) -> None:
+    shard = data.draw(st.sampled_from(any_pack.shards))
+    path = any_pack.shard_path(shard)
+    content = path.read_bytes()
+    position = data.draw(st.integers(0, len(content) - 1))
+    rows = checksums(any_pack)[shard.first_index : shard.first_index + shard.num_samples]
+    sample = [
+        shard.first_index + number
+        for number, row in enumerate(rows)
+        if row["offset"] <= position < row["offset"] + row["num_bytes"]
+    ]
+    changed = bytearray(content)
+    changed[position] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(changed)
+    try:
+        found = problems(any_pack.folder)
+    finally:
+        path.write_bytes(content)
+    assert f"{shard.file}: changed: its checksum is" in found
+    if sample:
+        image_id = image_names(NUM_IMAGES)[sample[0]]
+        assert found.endswith(f"changed sample: sample_index {sample[0]} ({image_id})")
+    else:
+        assert found.endswith("no sample, but what lies before, between or behind them")
+
+
+def test_several_changed_samples_are_listed(any_pack: Pack, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(any_pack.folder, tmp_path / "pack"))
+    path = folder / any_pack.shards[0].file
+    content = bytearray(path.read_bytes())
+    for index in range(10, 30):
+        content[checksums(any_pack)[index]["offset"]] ^= 4
+    path.write_bytes(content)
+    listed = "10, 11, 12, 13, 14, 15, 16, 17, ... (20 in all)"
+    assert f"changed samples: sample_index {listed}" in problems(folder)
+
+
+def test_what_is_cut_off_is_listed(any_pack: Pack, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(any_pack.folder, tmp_path / "pack"))
+    shard = any_pack.shards[0]
+    last = shard.num_samples - 1
+    os.truncate(folder / shard.file, checksums(any_pack)[last]["offset"] + 1)
+    assert f"changed sample: sample_index {last} (" in problems(folder)
+
+
+def test_without_its_checksums_a_pack_still_tells_the_shard(any_pack: Pack, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(any_pack.folder, tmp_path / "pack"))
+    path = folder / any_pack.shards[0].file
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    (folder / "checksums.parquet").unlink()
+    found = problems(folder)
+    assert "2 problems" in found
+    assert "checksums.parquet: No such file or directory" in found
+    assert "which samples, checksums.parquet does not tell any more" in found
+
+
+def test_a_side_file_is_part_of_the_pack(any_pack: Pack, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(any_pack.folder, tmp_path / "pack"))
+    side_files = [side.file for shard in any_pack.shards for side in shard.side_files]
+    assert bool(side_files) == (any_pack.format == "tar")
+    for file in side_files:
+        (folder / file).write_bytes((folder / file).read_bytes().replace(b"v1.2", b"v1.1"))
+        assert f"{file}: its checksum is" in problems(folder)
+
+
+def test_decode_finds_what_no_checksum_can(tmp_path: Path) -> None:
+    """An encoder that failed while packing: every checksum fits."""
+    root, manifest = make_release(tmp_path, num_images=20), make_manifest(tmp_path, num_images=20)
+    spec = ImageSpec.square(16)
+
+    def encode(image: DecodedImage, *arguments: object) -> bytes:
+        calls.append(image)
+        if len(calls) == 4:
+            return b"no JPEG"
+        if len(calls) == 6:
+            buffer = io.BytesIO()
+            Image.fromarray(image.pixels_HW[:8]).save(buffer, "JPEG")
+            return buffer.getvalue()
+        return real_encode(image, *arguments)  # type: ignore[arg-type]
+
+    calls: list[DecodedImage] = []
+    real_encode = tar.encode
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tar, "encode", encode)
+        config = PackConfig(format="tar", spec=spec)
+        pack_manifest(manifest, root=root, out=tmp_path / "pack", config=config)
+    decoded: list[tuple[int, int]] = []
+    with pytest.raises(DamagedPackError) as caught:
+        verify_pack(tmp_path / "pack", decode=True, on_decoded=lambda done, total: decoded.append((done, total)))
+    assert "shard-00000.tar: sample_index 3: does not decode" in str(caught.value)
+    assert "sample_index 5: decodes to (8, 16, 'L'), expected (16, 16, 'L')" in str(caught.value)
+    assert decoded[-1] == (20, 20)
+
+
+def test_decode_passes_sound_packs(any_pack: Pack) -> None:
+    assert verify_pack(any_pack.folder, decode=True) == any_pack
 
 
 @settings(max_examples=200)
