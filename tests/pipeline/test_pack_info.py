@@ -64,7 +64,7 @@ def test_info_says_what_a_person_wants_to_know(packed: Pack) -> None:
 
 def test_the_sheet_shows_the_samples_that_it_names(packed: Pack, tmp_path: Path) -> None:
     path = tmp_path / "sheet.png"
-    printed = run("info", packed.folder, "--contact-sheet", path, "--seed", 3)
+    printed = run("info", packed.folder, "--contact-sheet", path, "--seed", "3")
     assert f"sheet     {path}: 64 samples, seed 3" in printed
     indices = chosen(packed, 3)
     assert len(set(indices)) == 64

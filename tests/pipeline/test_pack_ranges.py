@@ -147,9 +147,9 @@ def test_one_range_is_packed_by_one_process(release: Path, tmp_path: Path) -> No
         for text in ("1/3", "1/2", "2/6"):  # whatever it is called
             with pytest.raises(PackError, match="another process is packing here"):
                 part(tmp_path / "pack", release, text)
-        for options in ({"finish": True}, {"resume": True}):
+        for finish in (True, False):
             with pytest.raises(PackError, match="another process is packing here"):
-                whole(tmp_path / "pack", release, **options)
+                whole(tmp_path / "pack", release, finish=finish, resume=not finish)
     part(tmp_path / "pack", release, "1/3")
 
 
