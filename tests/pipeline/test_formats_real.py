@@ -24,8 +24,8 @@ from tests.ffcv_peer import run_ffcv
 from tests.foreign_readers import Found, found_by_ffcv, psnr_db, read_with_dali, read_with_webdataset
 from tests.pipeline.test_pack_real import manifest_of
 
-SIZES = {"images_64": (64, 1000), "images_1024": (256, 112)}
-"""Folder of films -> size of the pack, films."""
+SIZES = {"images_64": (64, 64, 1000), "images_1024": (320, 256, 112)}
+"""Folder of films -> height and width of the pack's images, and how many there are."""
 
 PACKS: Mapping[str, tuple[PackFormat, Encoding]] = {
     "raw": ("raw", Encoding()),
@@ -46,16 +46,19 @@ class RealPacks:
 
     def __init__(self, folder: Path, data: Path, images: str) -> None:
         self.images = images
-        self.size_px, self.num_images = SIZES[images]
+        height_px, width_px, self.num_images = SIZES[images]
         root = data / "nih" / images
         label_file = data / "nih" / "Data_Entry_2017_v2020.csv.gz"
         names = manifest_of(root, label_file, folder / "nih.parquet")
         self.present_NC = add_findings(folder / "nih.parquet", label_file, names)
-        self.pixels_NSS = np.stack([pillow_pixels(root / name, self.size_px) for name in names])
+        self.pixels_NHW = np.stack([pillow_pixels(root / name, height_px, width_px) for name in names])
         self.packs: dict[str, Pack] = {}
         for name, (pack_format, encoding) in PACKS.items():
             config = PackConfig(
-                format=pack_format, encoding=encoding, spec=ImageSpec.square(self.size_px), num_workers=2
+                format=pack_format,
+                encoding=encoding,
+                spec=ImageSpec(height_px=height_px, width_px=width_px),
+                num_workers=2,
             )
             self.packs[name] = pack_manifest(folder / "nih.parquet", root=root, out=folder / name, config=config).pack
         self.by_ffcv: Found = {}
@@ -78,11 +81,11 @@ def add_findings(manifest: Path, label_file: Path, names: list[str]) -> np.ndarr
     return present_NC
 
 
-def pillow_pixels(path: Path, size_px: int) -> np.ndarray:
-    """Return the pixels of a film by Pillow alone, uint8 [size_px, size_px]."""
+def pillow_pixels(path: Path, height_px: int, width_px: int) -> np.ndarray:
+    """Return the pixels of a film by Pillow alone, uint8 [height_px, width_px]."""
     with Image.open(path) as image:
         gray = image.convert("L")
-    return np.asarray(gray.resize((size_px, size_px), Image.Resampling.BILINEAR))
+    return np.asarray(gray.resize((width_px, height_px), Image.Resampling.BILINEAR))
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +112,7 @@ def real(request: pytest.FixtureRequest, all_real: dict[str, RealPacks]) -> Real
 
 
 def test_every_film_is_there_and_every_pack_is_sound(real: RealPacks) -> None:
-    assert len(real.pixels_NSS) == real.num_images
+    assert len(real.pixels_NHW) == real.num_images
     for pack in real.packs.values():
         assert pack.rejected == ()
         verify_pack(pack.folder, decode=True)
@@ -117,13 +120,13 @@ def test_every_film_is_there_and_every_pack_is_sound(real: RealPacks) -> None:
 
 def test_raw_and_beton_hold_pillows_pixels(real: RealPacks) -> None:
     raw = real.packs["raw"]
-    raw_NSS = np.concatenate([np.load(raw.shard_path(shard)) for shard in raw.shards])
-    np.testing.assert_array_equal(raw_NSS, real.pixels_NSS)
+    raw_NHW = np.concatenate([np.load(raw.shard_path(shard)) for shard in raw.shards])
+    np.testing.assert_array_equal(raw_NHW, real.pixels_NHW)
     pack = real.packs["beton"]
     layout = read_beton(real.beton, pack.spec, pack.encoding, pack.num_samples)
     content = np.fromfile(real.beton, np.uint8)
     for index, offset in enumerate(layout.image_offsets().tolist()):
-        np.testing.assert_array_equal(content[offset : offset + layout.image_bytes], real.pixels_NSS[index].reshape(-1))
+        np.testing.assert_array_equal(content[offset : offset + layout.image_bytes], real.pixels_NHW[index].reshape(-1))
 
 
 def test_ffcv_finds_pillows_pixels_and_the_targets_of_the_manifest(real: RealPacks) -> None:
@@ -131,7 +134,7 @@ def test_ffcv_finds_pillows_pixels_and_the_targets_of_the_manifest(real: RealPac
     assert real.present_NC.any(axis=0).sum() > 10
     assert set(real.by_ffcv) == set(range(real.num_images))
     for index, (image_HW, targets_C) in real.by_ffcv.items():
-        np.testing.assert_array_equal(image_HW, real.pixels_NSS[index])
+        np.testing.assert_array_equal(image_HW, real.pixels_NHW[index])
         np.testing.assert_array_equal(targets_C, real.present_NC[index])
 
 
@@ -139,14 +142,14 @@ def test_dali_and_webdataset_find_pillows_pixels_in_pngs(real: RealPacks) -> Non
     for found in (read_with_dali(real.packs["png"]), read_with_webdataset(real.packs["png"])):
         assert set(found) == set(range(real.num_images))
         for index, (image_HW, _) in found.items():
-            np.testing.assert_array_equal(image_HW, real.pixels_NSS[index])
+            np.testing.assert_array_equal(image_HW, real.pixels_NHW[index])
 
 
 def test_dali_and_webdataset_find_pillows_pixels_in_jpegs_within_their_loss(real: RealPacks) -> None:
     by_dali, by_webdataset = read_with_dali(real.packs["jpg"]), read_with_webdataset(real.packs["jpg"])
     assert set(by_dali) == set(by_webdataset) == set(range(real.num_images))
     worst_db, mean_db = MIN_PSNR_DB[real.images]
-    psnr_N = [psnr_db(image_HW, real.pixels_NSS[index]) for index, (image_HW, _) in by_webdataset.items()]
+    psnr_N = [psnr_db(image_HW, real.pixels_NHW[index]) for index, (image_HW, _) in by_webdataset.items()]
     assert min(psnr_N) > worst_db
     assert np.mean(psnr_N) > mean_db
     for index, (image_HW, _) in by_dali.items():
