@@ -1,4 +1,4 @@
-"""A number in [0, 1) from a text: draws patients, smooths labels, the same on every machine and with every version."""
+"""A number in [0, 1) from a text: what draws patients and smooths labels, the same on every machine."""
 
 from typing import TYPE_CHECKING, TypeVar
 from zlib import crc32
