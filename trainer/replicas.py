@@ -44,6 +44,7 @@ def data_parallel(student: nn.Module, ranks: Ranks, device: torch.device) -> nn.
     options: dict[str, Any] = {no_buffers: False}
     # Of a filter with a single input channel two ways to name the same strides differ, which costs nothing.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    statistics = [buffer.clone() for buffer in student.buffers()]  # a resumed rank's own; DDP begins with rank 0's
     wrapped = nn.parallel.DistributedDataParallel(
         _Student(student),
         device_ids=[device] if device.type == "cuda" else None,
@@ -51,6 +52,8 @@ def data_parallel(student: nn.Module, ranks: Ranks, device: torch.device) -> nn.
         gradient_as_bucket_view=True,
         **options,
     )
+    for buffer, own in zip(student.buffers(), statistics, strict=True):
+        buffer.copy_(own)
     # DDP cuts its buckets anew after its first backward, by the order in which gradients came. Three ranks or more add
     # up in an order that depends on the buckets, so a resumed run has the bits of an undisturbed one only if both do
     # this before their first step.
