@@ -120,6 +120,15 @@ class RunConfig:
     checkpoint_every_minutes: float = 15.0
     """Minutes after which one more is written within an epoch; 0: none."""
 
+    tensorboard: bool = False
+    """Whether events go to TensorBoard too: files in the run's folder."""
+
+    wandb: bool = False
+    """Whether events go to Weights & Biases too."""
+
+    wandb_project: str = "cxr-nvum"
+    """Where they appear there."""
+
     def __post_init__(self) -> None:
         refuse_unless(self.epochs >= 1, "run.epochs", self.epochs, "1 or more")
         refuse_unless(0 <= self.seed < 2**32, "run.seed", self.seed, "0 to 2^32 - 1")

@@ -28,16 +28,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from manifests.errors import ConfigError
+from trainer.sinks import Sinks
 
 TIMING_FIELDS = frozenset({"images_per_s", "data_wait_fraction", "elapsed_s", "epoch_s"})
 """Fields that differ from run to run of the same bits."""
 
 
 class EventLog:
-    """Appends events to a file; each line is handed to the system as it is written."""
+    """Appends events to a file; each line is handed to the system as it is written, then to whoever else looks on."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, sinks: Sinks | None = None) -> None:
         self.path = path
+        self._sinks = sinks or Sinks({})
         self._file = path.open("ab", buffering=0)
 
     def write(self, event: str, **fields: object) -> None:
@@ -53,6 +55,7 @@ class EventLog:
             raise _unwritable(self.path, str(error)) from error
         if num_written != len(line):
             raise _unwritable(self.path, "no space for a whole line")
+        self._sinks.write(event, fields)
 
     def sync(self) -> int:
         """Flush the file to the disk; return its length in bytes: where a resumed run cuts it."""
@@ -60,8 +63,9 @@ class EventLog:
         return self._file.tell()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file and the sinks."""
         self._file.close()
+        self._sinks.close()
 
     def __enter__(self) -> Self:
         return self

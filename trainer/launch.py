@@ -37,6 +37,7 @@ from trainer.run_folder import RunFolder, next_run_name, only_unfinished
 from trainer.sections import Values, as_values, build
 from trainer.settle import device_of_rank, settle
 from trainer.signals import StopRequest
+from trainer.sinks import open_sinks, refuse_missing_sinks
 from trainer.state import TrainState, new_state
 from trainer.step import part_sizes
 
@@ -167,6 +168,7 @@ def _settled(config: TrainConfig, ranks: Ranks) -> tuple[TrainConfig, TrainingDa
     folder = find_pack(config.data, backend=config.loader.backend, workspace=Workspace.current())
     data = open_training_data(folder, space_name=config.data.label_space, prior_form=config.loss.prior_form)
     config = settle(config, data.pack, ranks)
+    refuse_missing_sinks(config.run)
     refuse_small_images_alone(
         config.model.name,
         input_size_px=config.model.input_size_px,
@@ -228,8 +230,8 @@ def _run(run: RunFolder, parts: _Parts, *, resumed_from: Path | None = None, war
     """Run the loop with history, display and signals, which close whatever happens."""
     config, state, ranks = parts.config, parts.state, parts.ranks
     with (
-        EventLog(run.events_file) if ranks.is_first else SilentLog() as log,
-        Display(num_epochs=config.run.epochs) as display,
+        _history(run, config, state.cursor.step) if ranks.is_first else SilentLog() as log,
+        Display(num_epochs=config.run.epochs, steps_per_epoch=parts.train_loader.num_steps()) as display,
         StopRequest() as stop,
     ):
         if resumed_from is None:
@@ -269,6 +271,11 @@ def _run(run: RunFolder, parts: _Parts, *, resumed_from: Path | None = None, war
             loop.warn(message)
         finished = loop.run_to_end()
         return Outcome(run=run.folder, finished=finished, exit_code=0 if finished else stop.exit_code)
+
+
+def _history(run: RunFolder, config: TrainConfig, step: int) -> EventLog:
+    """Return the run's history, open, with the sinks that see it too."""
+    return EventLog(run.events_file, open_sinks(run.folder, config.run, values=as_values(config), step=step))
 
 
 def _shares(n: int, batch_size: int, world_size: int) -> Iterator[int]:
