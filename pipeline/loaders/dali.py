@@ -141,10 +141,10 @@ class DaliLoader(DrivenLoader):
                 return
             except DecodeError as error:
                 self._pipeline.close()
+                self._pipeline = self._new_pipeline()
                 yield from self._load_singly(waiting, error)
                 again.extend(waiting)
                 waiting.clear()
-                self._pipeline = self._new_pipeline()
 
     def _load_singly(self, waiting: deque[_Fetched], error: DecodeError) -> Iterator[LoadedStep]:
         """Yield the batches of `waiting`, decoded image by image, up to the first one with a damaged image."""
