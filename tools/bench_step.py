@@ -1,6 +1,7 @@
-"""What one training step is made of, on this machine's CPU: networks, loss step, memory, teacher, order, metrics.
+"""What one training step is made of: networks, loss step, memory, teacher, order, metrics.
 
     python -m tools.bench_step
+    python -m tools.bench_step --only losses --device cuda --compile --rounds 100
 
 All contenders run interleaved, round after round; the median and the spread of the rounds are printed and appended to
 tools/results/step.csv. Each part stands beside a peer of the same run: the other memory layout, plain cross-entropy,
@@ -8,10 +9,10 @@ scikit-learn, a whole permutation in memory.
 """
 
 import argparse
-import time
+import tempfile
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,78 +20,36 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from manifests.findings import FINDINGS
 from pipeline.order import epoch_order
-from tools.benchmark import RESULTS, append_row, summarise
+from tools.benchmark import RESULTS
+from tools.interleaved import Part, run_parts
+from tools.loss_parts import loss_parts
+from trainer.checkpoint import write_checkpoint
 from trainer.ema import EMATeacher
-from trainer.losses import bce_loss
 from trainer.memory import NVUMMemory
 from trainer.metrics import measure
 from trainer.models.registry import build_model
-from trainer.nvum import NVUMConfig, log_prior, nvum_step
 
 NUM_OUTPUTS = 14
 SIZE_PX = 64
 
 
-class Part(NamedTuple):
-    """One thing to time."""
-
-    what: str
-    """Name in the table."""
-
-    peer: str
-    """Name of the part that it is compared with; its own where there is none."""
-
-    num_items: int
-    """Items of one call, for the rate."""
-
-    unit: str
-    """What an item is."""
-
-    call: Callable[[], object]
-    """Does the work once."""
-
-
 def main() -> None:
     """Measure, print and write down."""
-    parser = argparse.ArgumentParser(prog="python -m tools.bench_step", description="Parts of a step on the CPU.")
+    parser = argparse.ArgumentParser(prog="python -m tools.bench_step", description="Parts of a step.")
     parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), help="groups of parts to time")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the losses are computed")
+    parser.add_argument("--compile", action="store_true", help="torch.compile of the plain loss step takes part")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    parts = [*network_parts(), *loss_parts(), *memory_parts(), *order_parts(), *metric_parts()]
-    times_s: dict[str, list[float]] = {part.what: [] for part in parts}
-    for number in range(options.rounds + 1):
-        for part in parts:
-            part.call()  # not timed: who comes after a large network would find its caches cold
-            begin_s = time.perf_counter()
-            part.call()
-            if number:  # the first round warms up
-                times_s[part.what].append(time.perf_counter() - begin_s)
-    medians = {what: summarise(values).median for what, values in times_s.items()}
-    for part in parts:
-        summary = summarise(times_s[part.what])
-        ratio = medians[part.peer] / summary.median
-        rate = part.num_items / summary.median
-        print(
-            f"{part.what:42s} {summary.median * 1e3:9.3f} ms ({summary.min * 1e3:.3f} to {summary.max * 1e3:.3f})  "
-            f"{rate:14,.0f} {part.unit}/s  {ratio:6.2f} x {part.peer}"
-        )
-        append_row(
-            RESULTS / "step.csv",
-            {
-                "what": part.what,
-                "threads": options.threads,
-                "rounds": options.rounds,
-                "median_ms": f"{summary.median * 1e3:.4f}",
-                "min_ms": f"{summary.min * 1e3:.4f}",
-                "max_ms": f"{summary.max * 1e3:.4f}",
-                "per_s": f"{rate:.0f}",
-                "unit": part.unit,
-                "peer": part.peer,
-                "speed_over_peer": f"{ratio:.3f}",
-            },
-        )
+    groups = GROUPS | {"losses": partial(loss_parts, options.device, compiles=options.compile)}
+    parts = [part for name in options.only for part in groups[name]()]
+    columns = {"threads": options.threads}
+    if options.device == "cuda":
+        columns |= {"gpu": torch.cuda.get_device_name()}
+    run_parts(parts, rounds=options.rounds, path=RESULTS / "step.csv", columns=columns, device=options.device)
 
 
 def network_parts() -> list[Part]:
@@ -112,67 +71,20 @@ def network_parts() -> list[Part]:
     return parts
 
 
-def loss_parts() -> list[Part]:
-    """Return forward and backward of the losses, with the teacher's update."""
-    parts = []
-    num_rows = 112_120
-    memory = NVUMMemory(num_rows, NUM_OUTPUTS)
-    prior_C = log_prior(torch.full((NUM_OUTPUTS,), 0.05))
-    for batch_size in (64, 1024):
-        logits_BC = torch.randn(batch_size, NUM_OUTPUTS, requires_grad=True)
-        teacher_BC = torch.randn(batch_size, NUM_OUTPUTS)
-        targets_BC = (torch.rand(batch_size, NUM_OUTPUTS) < 0.1).float()
-        mask_BC = torch.ones(batch_size, NUM_OUTPUTS, dtype=torch.bool)
-        index_B = torch.randperm(num_rows)[:batch_size]
-        perm_B = torch.randperm(batch_size)
-
-        def bce(
-            logits_BC: torch.Tensor = logits_BC,
-            targets_BC: torch.Tensor = targets_BC,
-            mask_BC: torch.Tensor = mask_BC,
-            index_B: torch.Tensor = index_B,
-        ) -> None:
-            logits_BC.grad = None
-            bce_loss(logits_BC, targets_BC, mask_BC, index_B, num_global=len(index_B)).loss.backward()  # type: ignore[no-untyped-call]
-
-        def nvum(
-            logits_BC: torch.Tensor = logits_BC,
-            teacher_BC: torch.Tensor = teacher_BC,
-            targets_BC: torch.Tensor = targets_BC,
-            mask_BC: torch.Tensor = mask_BC,
-            index_B: torch.Tensor = index_B,
-            perm_B: torch.Tensor = perm_B,
-        ) -> None:
-            logits_BC.grad = None
-            nvum_step(
-                logits_BC,
-                teacher_BC,
-                targets_BC,
-                mask_BC,
-                index_B,
-                memory=memory,
-                log_prior_C=prior_C,
-                perm_B=perm_B,
-                lam=0.7,
-                config=NVUMConfig(),
-                num_global=len(index_B),
-            ).loss.backward()  # type: ignore[no-untyped-call]
-
-        peer = f"bce_loss, batch {batch_size}"
-        parts += [
-            Part(peer, peer, batch_size, "samples", bce),
-            Part(f"nvum_step, batch {batch_size}", peer, batch_size, "samples", nvum),
-        ]
-    return parts
-
-
 def memory_parts() -> list[Part]:
     """Return what an epoch's end and a checkpoint cost the memory of a million rows, and the teacher's updates."""
     memory = NVUMMemory(1_000_000, NUM_OUTPUTS)
     end, snapshot = "memory 1,000,000 x 14, end_epoch", "memory 1,000,000 x 14, state_dict"
+    written = "memory 1,000,000 x 14, checkpoint on disk"
+
+    def checkpoint() -> None:
+        with tempfile.TemporaryDirectory(prefix="bench-step-") as folder:
+            write_checkpoint(Path(folder) / "memory.pt", {"memory": memory.state_dict()})
+
     parts = [
         Part(end, end, 1_000_000, "rows", memory.end_epoch),
         Part(snapshot, end, 1_000_000, "rows", memory.state_dict),
+        Part(written, end, 1_000_000, "rows", checkpoint),
     ]
     for name in ("small", "densenet121"):
         student = build_model(name, NUM_OUTPUTS, input_size_px=SIZE_PX)
@@ -224,6 +136,14 @@ def metric_parts() -> list[Part]:
         Part("AUROC + average precision, 25,000 x 14", name, 1, "evaluations", ours),
     ]
 
+
+GROUPS: dict[str, Callable[[], list[Part]]] = {
+    "networks": network_parts,
+    "losses": loss_parts,
+    "memory": memory_parts,
+    "order": order_parts,
+    "metrics": metric_parts,
+}
 
 if __name__ == "__main__":
     main()

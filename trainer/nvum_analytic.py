@@ -6,7 +6,8 @@ p = sigmoid(z), s = sigmoid(x), and x = q p (elementwise) or x = sum_c q p (inne
     d bce / dz = p - y          d log(1 - sigmoid(x)) / dz = -s q p (1 - p), and 0 where p is clamped
 """
 
-from typing import Any
+from math import isfinite
+from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.function import FunctionCtx, once_differentiable
@@ -14,7 +15,7 @@ from torch.nn.functional import logsigmoid
 
 from trainer.losses import LossParts, compute_dtype, counted_entries
 from trainer.nvum_config import NVUMInputs
-from trainer.nvum_plain import MemoryRows, entry_losses, memory_rows
+from trainer.nvum_plain import entry_losses, memory_rows
 
 
 def analytic_step(inputs: NVUMInputs) -> LossParts:
@@ -25,8 +26,12 @@ def analytic_step(inputs: NVUMInputs) -> LossParts:
     index_B = inputs.index_B
     with torch.no_grad(), torch.autocast(index_B.device.type, enabled=False):
         everything = everything_counts(inputs.mask_BC, index_B)
-        rows = rows_of_full_batch(inputs) if everything else None
-        if rows is None:
+        full = rows_of_full_batch(inputs) if everything else None
+        if full is not None:
+            q_BC = full.q_BC
+            inputs.memory.write(index_B, full.new_BC)
+            num_rows_skipped = num_rows_nonfinite = index_B.new_zeros(())
+        else:
             rows = memory_rows(
                 inputs.teacher_logits_BC,
                 index_B,
@@ -36,14 +41,11 @@ def analytic_step(inputs: NVUMInputs) -> LossParts:
                 lam=inputs.lam,
                 config=inputs.config,
             )
-            written_B: torch.Tensor | None = rows.written_B
+            q_BC = rows.q_BC
+            inputs.memory.write(index_B, rows.new_BC, rows.written_B)
             num_rows_skipped = (index_B < 0).sum()
             num_rows_nonfinite = ((index_B >= 0) & ~rows.written_B).sum()
-        else:
-            written_B = None
-            num_rows_skipped = num_rows_nonfinite = index_B.new_zeros(())
-        inputs.memory.write(index_B, rows.new_BC, written_B)
-        bce, reg, grad_BC = loss_and_gradient(inputs, rows.q_BC, everything=everything)
+        bce, reg, grad_BC = loss_and_gradient(inputs, q_BC, everything=everything)
         loss = bce + inputs.config.reg_weight * reg
     return LossParts(
         loss=with_gradient(loss, inputs.logits_BC, grad_BC),
@@ -56,25 +58,40 @@ def analytic_step(inputs: NVUMInputs) -> LossParts:
 
 def everything_counts(mask_BC: torch.Tensor, index_B: torch.Tensor) -> bool:
     """Return whether all entries are known to count; False where asking would wait for a device or split a graph."""
-    if index_B.device.type != "cpu" or torch.compiler.is_compiling():
+    if index_B.device.type != "cpu" or torch.compiler.is_compiling() or not mask_BC.numel():
         return False
-    return bool((index_B >= 0).all()) and bool(mask_BC.all())
+    smallest = (mask_BC.view(torch.uint8) if mask_BC.dtype == torch.bool else mask_BC).amin()  # `all` takes four times
+    return int(index_B.amin()) >= 0 and bool(smallest > 0)
 
 
-def rows_of_full_batch(inputs: NVUMInputs) -> MemoryRows | None:
+class FullRows(NamedTuple):
+    """The memory rows of a batch all of whose rows are written; see `MemoryRows`."""
+
+    new_BC: torch.Tensor
+    """Rows after this step's update."""
+
+    q_BC: torch.Tensor
+    """The same after memory mixup."""
+
+
+def rows_of_full_batch(inputs: NVUMInputs) -> FullRows | None:
     """Return `memory_rows` of a batch on the CPU that counts throughout; None where a partner or a logit is unfit."""
-    config, perm_B, batch_size = inputs.config, inputs.perm_B, len(inputs.index_B)
-    if not batch_size or (perm_B is not None and not bool(((perm_B >= 0) & (perm_B < batch_size)).all())):
-        return None
+    config, perm_B = inputs.config, inputs.perm_B
+    if perm_B is not None:
+        low, high = torch.aminmax(perm_B)
+        if int(low) < 0 or int(high) >= len(perm_B):
+            return None
     teacher_BC = inputs.teacher_logits_BC.to(compute_dtype(inputs.teacher_logits_BC))
     old_BC = inputs.memory.previous_NC.index_select(0, inputs.index_B).to(teacher_BC.dtype)
     fresh_share = 1 - config.memory_decay
-    new_BC = torch.lerp(old_BC, teacher_BC, fresh_share)
-    new_BC -= inputs.log_prior_C.to(teacher_BC) * (fresh_share * config.prior_temperature)
-    if not bool(new_BC.sum().isfinite()):  # a sum is finite only where all its terms are
+    # One rounding an operation, as in `memory_rows`: with lerp, or an alpha, a row's bits would depend on its place in
+    # the batch (vector lanes fuse multiply and add, the rest does not), so that replicas of ranks were not one memory.
+    adjusted_BC = teacher_BC - config.prior_temperature * inputs.log_prior_C.to(teacher_BC)
+    new_BC = old_BC.mul_(config.memory_decay).add_(adjusted_BC.mul_(fresh_share))
+    if not isfinite(float(new_BC.sum())):  # a sum is finite only where all its terms are
         return None
     q_BC = new_BC if perm_B is None else torch.lerp(new_BC.index_select(0, perm_B), new_BC, float(inputs.lam))
-    return MemoryRows(new_BC=new_BC, q_BC=q_BC, written_B=inputs.index_B >= 0)
+    return FullRows(new_BC=new_BC, q_BC=q_BC)
 
 
 def loss_and_gradient(

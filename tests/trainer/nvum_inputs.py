@@ -41,8 +41,11 @@ class Step:
 
     def to(self, device: str) -> "Step":
         """Return the same on another device."""
-        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
-        return replace(self, **tensors)
+        moved = replace(self)
+        for name, value in vars(self).items():
+            if isinstance(value, torch.Tensor):
+                setattr(moved, name, value.to(device))
+        return moved
 
     def memory(self) -> NVUMMemory:
         rows_NC = self.memory_NC

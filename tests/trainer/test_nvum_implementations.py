@@ -238,7 +238,7 @@ def test_compiles_into_one_graph_that_lam_does_not_change(implementation: Implem
         found_BC, expected_BC = (step.logits_BC.clone().requires_grad_() for _ in range(2))
         found = compiled(found_BC, lam_tensor, memory)
         expected = loss(expected_BC, lam_tensor, eager_memory)
-        found.backward()
+        found.backward()  # type: ignore[no-untyped-call]
         expected.backward()  # type: ignore[no-untyped-call]
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(found_BC.grad, expected_BC.grad, rtol=1e-5, atol=1e-7)
