@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from tools.ffcv_writer import write
+
 TIMEOUT_S = 240
 BATCH_SIZE = 16
 
 
 def run_ffcv(folder: Path, jobs: list[dict[str, Any]]) -> None:
-    """Run jobs in another process: what `read` and `write` of this module take, by the name of the job."""
+    """Run jobs in another process: what `write`, `read` and `example` take, by the name of the job."""
     file = folder / "ffcv_jobs.json"
     file.write_text(json.dumps(jobs))
     command = [sys.executable, "-m", "tests.ffcv_peer", str(file)]
@@ -39,24 +41,6 @@ def read(beton: str, out: str, *, os_cache: bool, random: bool) -> None:
     batches = [tuple(field.numpy().copy() for field in batch) for batch in loader]
     fields = [np.concatenate(field) for field in zip(*batches, strict=True)]
     np.savez(out, **dict(zip(loader.reader.field_names, fields, strict=True)))
-
-
-def write(arrays: str, out: str, *, page_bytes: int) -> None:
-    """Write a beton with FFCV's own writer and one worker; `arrays` is an .npz of images and maybe targets.
-
-    Images of three dimensions go in as gray arrays, of four as RGB images.
-    """
-    from ffcv.fields import IntField, NDArrayField, RGBImageField
-    from ffcv.writer import DatasetWriter
-
-    with np.load(arrays) as stored:
-        images, targets_NC = stored["images"], stored["targets"]
-    image_field = NDArrayField(images.dtype, images.shape[1:]) if images.ndim == 3 else RGBImageField()
-    fields = {"image": image_field, "sample_index": IntField()}
-    if targets_NC.shape[1]:
-        fields["targets"] = NDArrayField(targets_NC.dtype, targets_NC.shape[1:])
-    samples = [(images[i], i, targets_NC[i])[: len(fields)] for i in range(len(images))]
-    DatasetWriter(out, fields, page_size=page_bytes, num_workers=1).from_indexed_dataset(samples)
 
 
 def example(code: str, out: str, *, folder: str) -> None:
