@@ -7,16 +7,16 @@
                         num_bytes how many they are, whatever the format makes of them; 0 where it has none
                         crc32     of these bytes
 
-CRC-32 finds every flipped bit and every burst of up to 32; it takes 0.26 ms a MiB where SHA-256 takes 0.61 (with the
-processor's instructions for it).
+CRC-32 finds every flipped bit and every burst of up to 32. With libdeflate it takes 0.02 ms a MiB, where zlib's takes
+0.24 and SHA-256, with the processor's instructions for it, 0.57.
 """
 
 import hashlib
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+import deflate
 import numpy as np
 
 ROW = np.dtype([("offset", "<i8"), ("num_bytes", "<i8"), ("crc32", "<u4")])
@@ -37,7 +37,7 @@ class HashingSink:
         num_bytes = self.file.write(content)
         self.num_bytes += num_bytes
         self.sha256.update(content)
-        self.crc32 = zlib.crc32(content, self.crc32)
+        self.crc32 = deflate.crc32(content, self.crc32)
         return num_bytes
 
 
@@ -88,7 +88,7 @@ def _crc32_of(file: BinaryIO, num_bytes: int) -> int | None:
         content = file.read(min(num_bytes, READ_BYTES))
         if not content:
             return None
-        crc32 = zlib.crc32(content, crc32)
+        crc32 = deflate.crc32(content, crc32)
         num_bytes -= len(content)
     return crc32
 
