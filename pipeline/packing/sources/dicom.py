@@ -129,14 +129,14 @@ def decoded(dataset: Dataset, content: bytes) -> np.ndarray:
         is_halved = dataset.PhotometricInterpretation == "YBR_FULL_422"
         if len(dataset.PixelData) < (num_bytes * 2 // 3 if is_halved else num_bytes):
             raise Rejection(Reason.CORRUPT, "the pixels of the DICOM file are cut short")
-        return pixel_array(dataset)
+        return pixel_array(dataset, correct_unused_bits=False)  # they are cut off later, by the high bit
     if syntax not in (*IN_JPEG, *IN_JPEG_2000, *BY_GDCM, RLELossless):
         raise Rejection(Reason.UNSUPPORTED, f"DICOM of transfer syntax {syntax.name}")
     frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
     if syntax == RLELossless:
         if len(frame) > 2 * num_bytes + HEAD_BYTES:
             raise Rejection(Reason.CORRUPT, f"{len(frame):,} bytes of run lengths for {num_bytes:,} bytes of pixels")
-        return pixel_array(dataset, decoding_plugin="pydicom")
+        return pixel_array(dataset, decoding_plugin="pydicom", correct_unused_bits=False)
     check_frame(dataset, frame)
     if syntax not in BY_GDCM:
         return pixel_array(dataset, decoding_plugin="pillow")

@@ -36,7 +36,7 @@ def windowed(dataset: Dataset, samples_HW: np.ndarray, bits: int) -> np.ndarray:
         Rejection: a table or a scale that makes no sense.
     """
     stored_bits, is_signed = dataset.BitsStored, dataset.PixelRepresentation == 1
-    unsigned_HW = samples_HW.view(np.uint8 if samples_HW.dtype.itemsize == 1 else np.uint16)
+    unsigned_HW = samples_HW.astype(np.uint8 if samples_HW.dtype.itemsize == 1 else np.uint16)  # modulo 2**bits
     index_HW = (unsigned_HW >> (dataset.HighBit + 1 - stored_bits)) & ((1 << stored_bits) - 1)
     lowest = 0
     if is_signed:  # so that the index grows with the value
@@ -94,8 +94,9 @@ def by_window(dataset: Dataset, values_V: np.ndarray) -> np.ndarray | None:
     elif width > 1:
         shown_V = (values_V - (centre - 0.5)) / (width - 1) + 0.5
     else:  # a step: black up to centre - 0.5, white above
-        shown_V = values_V > centre - 0.5
-    return np.clip(shown_V, 0.0, 1.0)
+        shown_V = np.where(values_V > centre - 0.5, 1.0, 0.0)
+    clipped_V: np.ndarray = np.clip(shown_V, 0.0, 1.0)
+    return clipped_V
 
 
 def by_range(values_V: np.ndarray, index_n: np.ndarray) -> np.ndarray:

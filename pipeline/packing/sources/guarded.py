@@ -5,6 +5,7 @@ image comes, is kept for the next ones, limits its own time and memory, and leav
 the image is rejected, and the next image gets a new one.
 """
 
+import io
 import os
 import resource
 import signal
@@ -89,8 +90,6 @@ def serve(connection: "Connection[object, object]") -> None:
     Raises:
         EOFError, ConnectionError: the parent is gone.
     """
-    import io
-
     from pydicom import dcmread
     from pydicom.pixels.utils import pixel_array
 
@@ -101,7 +100,8 @@ def serve(connection: "Connection[object, object]") -> None:
         signal.alarm(LIMIT_S)  # ends the process even within a library's loop
         answer: tuple[str, object]
         try:
-            answer = FINE, pixel_array(dcmread(io.BytesIO(content)), decoding_plugin="gdcm")
+            dataset = dcmread(io.BytesIO(content))
+            answer = FINE, pixel_array(dataset, decoding_plugin="gdcm", correct_unused_bits=False)
         except Exception as error:  # noqa: BLE001 - a damaged file makes a decoder raise what it likes
             answer = "damaged", " ".join(str(error).split()) or type(error).__name__
         signal.alarm(0)

@@ -41,7 +41,7 @@ def read_frame(codestream: bytes) -> Frame:
     """Return the size and the depth of a codestream.
 
     Raises:
-        Rejection: cut short, without them, or cut into more tiles than the standard knows.
+        Rejection: cut short, without them, a size that is not accepted, or more tiles than the standard knows.
     """
     if len(codestream) < 45 or not codestream.startswith(CODESTREAM):
         raise Rejection(Reason.CORRUPT, "the JPEG 2000 codestream ends within its header, or has none")
@@ -50,6 +50,7 @@ def read_frame(codestream: bytes) -> Frame:
     )
     if not (tile_width and tile_height and num_components and tile_left <= left <= right and tile_top <= top <= bottom):
         raise Rejection(Reason.CORRUPT, "the JPEG 2000 header makes no sense")
+    check_size(right - left, bottom - top)
     num_tiles = -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height)
     if num_tiles > MAX_TILES:
         raise Rejection(Reason.CORRUPT, f"JPEG 2000 of {num_tiles:,} tiles")
@@ -70,7 +71,6 @@ def decode(content: bytes, spec: ImageSpec) -> Raster:
     """
     codestream = codestream_of(content)
     frame = read_frame(codestream)
-    check_size(frame.width, frame.height)
     check_kind(frame)
     check_whole(codestream)
     image = pillow.opened(Jpeg2KImageFile, codestream)

@@ -29,7 +29,12 @@ def decode(content: bytes, spec: ImageSpec) -> Raster:
     Raises:
         Rejection: damaged, cut short, of several pages, of a kind that is not supported.
     """
-    image = pillow.opened(TiffImageFile, content)
+    try:
+        image = pillow.opened(TiffImageFile, content)
+    except Rejection as rejection:
+        if rejection.detail == "unknown pixel mode":  # a sound file of a kind that Pillow has no name for
+            raise Rejection(Reason.UNSUPPORTED, "TIFF of an unknown pixel mode") from rejection
+        raise
     check_kind(image)
     pillow.load(image)
     if image.mode not in MODES_16_BIT:
