@@ -23,7 +23,7 @@ def make_dataset(pixels: np.ndarray, *, bits: int | None = None, **elements: obj
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
     dataset.file_meta.MediaStorageSOPClassUID = uid.DigitalXRayImageStorageForPresentation
-    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    dataset.file_meta.MediaStorageSOPInstanceUID = uid.UID("1.2.3.4")
     dataset.SOPClassUID, dataset.SOPInstanceUID = uid.DigitalXRayImageStorageForPresentation, "1.2.3.4"
     dataset.Rows, dataset.Columns = pixels.shape[:2]
     is_colour = pixels.ndim == 3

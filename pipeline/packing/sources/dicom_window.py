@@ -105,7 +105,8 @@ def by_range(values_V: np.ndarray, index_n: np.ndarray) -> np.ndarray:
     if not np.all(np.diff(values_V) >= 0) and not np.all(np.diff(values_V) <= 0):
         ends = values_V[np.unique(index_n)]  # a table that goes up and down
     low, high = ends.min(), ends.max()
-    return np.clip((values_V - low) / (high - low if high > low else 1), 0, 1)
+    shown_V: np.ndarray = np.clip((values_V - low) / (high - low if high > low else 1), 0.0, 1.0)
+    return shown_V
 
 
 def counted(dataset: Dataset, index_HW: np.ndarray, lowest: int) -> np.ndarray:
