@@ -12,7 +12,7 @@ import torch
 from manifests.errors import ConfigError
 from manifests.selection import Selection
 from manifests.workspace import Workspace
-from pipeline.loaders import Loader, open_loader
+from pipeline.loaders import Loader, LoaderConfig, open_loader
 from pipeline.order import step_sizes
 from pipeline.pack import Pack
 from trainer.checkpoint import Identities
@@ -58,7 +58,7 @@ class Outcome:
     """0, and 130 where Ctrl-C stopped it."""
 
 
-class _Parts(NamedTuple):
+class Parts(NamedTuple):
     """What a run is made of, open."""
 
     config: TrainConfig
@@ -86,8 +86,8 @@ def train(given: Values, *, out: Path | None = None, ranks: Ranks = ALONE) -> Ou
                 raise ConfigError(
                     f"{out}: exists already; go on with it by `cxr-train --resume --out {out}`, or choose another --out"
                 )
-            config, data = _settled(build(TrainConfig, given, source="configuration"), ranks)
-        parts = _opened(stack, config, data, ranks, load_weights=True)
+            config, data = settled(build(TrainConfig, given, source="configuration"), ranks)
+        parts = opened(stack, config, data, ranks, load_weights=True)
         run = ranks.from_first(lambda: _created(stack, config, data.pack, out))
         return _run(run, parts)
 
@@ -111,12 +111,12 @@ def resume(given: Values, *, out: Path | None = None, ranks: Ranks = ALONE) -> O
         values[section] |= keys
     with ExitStack() as stack:
         with ranks.together():
-            config, data = _settled(build(TrainConfig, values, source="configuration"), ranks)
+            config, data = settled(build(TrainConfig, values, source="configuration"), ranks)
             refuse_other_results(begun, config, run)
         if is_finished:
             return _finished_already(run)
         resumed = ranks.from_first(lambda: _taken_over(stack, run, _identities(config, data)))
-        parts = _opened(stack, config, data, ranks, load_weights=resumed is None)
+        parts = opened(stack, config, data, ranks, load_weights=resumed is None)
         warnings: list[str] = []
         if resumed is not None:
             parts.state.restore(resumed.checkpoint, ranks)
@@ -163,7 +163,7 @@ def _finished_already(run: RunFolder) -> Outcome:
     return Outcome(run=run.folder, finished=True)
 
 
-def _settled(config: TrainConfig, ranks: Ranks) -> tuple[TrainConfig, TrainingData]:
+def settled(config: TrainConfig, ranks: Ranks) -> tuple[TrainConfig, TrainingData]:
     """Return the configuration without open choices, and its data."""
     folder = find_pack(config.data, backend=config.loader.backend, workspace=Workspace.current())
     data = open_training_data(folder, space_name=config.data.label_space, prior_form=config.loss.prior_form)
@@ -181,7 +181,7 @@ def _settled(config: TrainConfig, ranks: Ranks) -> tuple[TrainConfig, TrainingDa
     return config, data
 
 
-def _opened(stack: ExitStack, config: TrainConfig, data: TrainingData, ranks: Ranks, *, load_weights: bool) -> _Parts:
+def opened(stack: ExitStack, config: TrainConfig, data: TrainingData, ranks: Ranks, *, load_weights: bool) -> Parts:
     """Return state and loaders; the stack closes the loaders."""
     ranks.refuse_differences(what_ranks_share(config, _identities(config, data)))
     device = device_of_rank(config.run.device, ranks)
@@ -191,10 +191,10 @@ def _opened(stack: ExitStack, config: TrainConfig, data: TrainingData, ranks: Ra
     torch.set_num_threads(config.run.num_threads)
     seed_generators(config.run.seed)
 
-    def loader(selection: Selection) -> Loader:
+    def loader(selection: Selection, loader_config: LoaderConfig) -> Loader:
         return stack.enter_context(
             open_loader(
-                config.loader,
+                loader_config,
                 pack=data.pack,
                 sample_index_n=selection.sample_index_n,
                 seed=config.run.seed,
@@ -213,20 +213,21 @@ def _opened(stack: ExitStack, config: TrainConfig, data: TrainingData, ranks: Ra
             load_weights=load_weights,
             ranks=ranks,
         )
-        parts = _Parts(
+        parts = Parts(
             config=config,
             data=data,
             ranks=ranks,
             state=state,
-            train_loader=loader(data.train),
-            valid_loader=loader(data.valid) if data.valid.num_selected else None,
+            train_loader=loader(data.train, config.loader),
+            # The training loader compares the checksums of the same shards.
+            valid_loader=loader(data.valid, replace(config.loader, verify=False)) if data.valid.num_selected else None,
         )
     if not ranks.is_alone:  # weights are equal on all ranks, what is drawn from here on (dropout) is not
         seed_generators(stream_seed(config.run.seed, ranks.rank))
     return parts
 
 
-def _run(run: RunFolder, parts: _Parts, *, resumed_from: Path | None = None, warnings: Sequence[str] = ()) -> Outcome:
+def _run(run: RunFolder, parts: Parts, *, resumed_from: Path | None = None, warnings: Sequence[str] = ()) -> Outcome:
     """Run the loop with history, display and signals, which close whatever happens."""
     config, state, ranks = parts.config, parts.state, parts.ranks
     with (

@@ -32,8 +32,8 @@ CXR_PREP = {
 
 CXR_TRAIN = {
     "": [
-        "--loader", "--pack", "--label-space", "--model", "--loss", "--epochs", "--recipe", "--set", "--resume",
-        "--out",
+        "--loader", "--pack", "--label-space", "--model", "--loss", "--epochs", "--recipe", "--no-verify",
+        "--on-corrupt", "--set", "--resume", "--out", "--dry-run",
     ],
     "evaluate": [
         "--run", "--pack", "--split", "--labels", "--checkpoint", "--loader", "--batch-size", "--device",

@@ -2,12 +2,16 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from manifests.errors import ConfigError
 from pipeline.console import out as console
+
+if TYPE_CHECKING:
+    from trainer.distributed import Ranks
+    from trainer.sections import Values
 
 HELP = """Train a model on a pack; subcommands look at what came out.
 
@@ -24,12 +28,17 @@ Examples:
 
 - `cxr-train --set optim.lr=1e-4 --set optim.betas=[0.9,0.99]`: any setting, values as in TOML.
 
+- `cxr-train --recipe nvum-nih --dry-run`: what the run would be: settings, memory, steps, time.
+
 - `cxr-train --resume`: go on with the run that was interrupted.
 
 - `torchrun --nproc-per-node 8 -m trainer.cli --out DIR --resume auto`: eight GPUs, in a job that may be started again.
 
 - `cxr-train evaluate --run DIR`: AUROC on the split test, and a report.
 """
+
+LOSSES = "nvum (default), bce, label_smoothing, focal, asl, gce, logit_adjustment or elr."
+"""Help of `--loss`: the names of `trainer.methods`, which imports torch."""
 
 RESUME_LAST, RESUME_AUTO = "last", "auto"
 """Values of `--resume`: what it means alone, and what may follow it."""
@@ -39,7 +48,12 @@ def train(
     context: typer.Context,
     loader: Annotated[
         str | None,
-        typer.Option("--loader", metavar="NAME", help="How batches are read. Default: raw.", show_default=False),
+        typer.Option(
+            "--loader",
+            metavar="NAME",
+            help="How batches are read: raw, resident, dali, ffcv, reference or synthetic. Default: raw.",
+            show_default=False,
+        ),
     ] = None,
     pack: Annotated[
         Path | None,
@@ -50,15 +64,25 @@ def train(
         typer.Option("--label-space", metavar="NAME", help="Outputs, and rows left out. Default: nvum-nih."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="densenet121|small", help="Network. Default: densenet121.")
+        str | None, typer.Option("--model", metavar="NAME", help="densenet121 (default), small, or timm:NAME.")
     ] = None,
-    loss: Annotated[str | None, typer.Option("--loss", metavar="bce|nvum", help="Loss. Default: nvum.")] = None,
+    loss: Annotated[str | None, typer.Option("--loss", metavar="NAME", help=LOSSES)] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", metavar="N", help="Passes over the training rows. Default: 30.")
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option("--recipe", metavar="FILE|NAME", help="Settings in TOML, or a shipped recipe: nvum-nih, ..."),
+    ] = None,
+    no_verify: Annotated[
+        bool,
+        typer.Option("--no-verify", help="Do not compare the pack's checksums in the background of the first epoch."),
+    ] = False,
+    on_corrupt: Annotated[
+        str | None,
+        typer.Option(
+            "--on-corrupt", metavar="error|skip", help="What an image that cannot be decoded does. Default: error."
+        ),
     ] = None,
     assignments: Annotated[
         list[str] | None,
@@ -76,6 +100,10 @@ def train(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Folder of the run. Default: a new one in the workspace's runs/."),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what the run would be: settings, memory, steps, time. Write nothing."),
+    ] = False,
 ) -> None:
     """Read the options, train, say how it ended."""
     if context.invoked_subcommand is not None:
@@ -94,6 +122,8 @@ def train(
         "--model": ("model", "name", model),
         "--loss": ("loss", "name", loss),
         "--epochs": ("run", "epochs", epochs),
+        "--no-verify": ("loader", "verify", False if no_verify else None),
+        "--on-corrupt": ("loader", "on_corrupt", on_corrupt),
     }
     options = {
         option: {section: {key: value}} for option, (section, key, value) in settings.items() if value is not None
@@ -101,7 +131,10 @@ def train(
     with joined_ranks() as ranks:
         with ranks.together():
             asked = given(recipe=recipe, assignments=assignments or (), options=options)
-            _check_resume(resume, out)
+            _check_resume(resume, out, dry_run=dry_run)
+        if dry_run:
+            _say_what_would_be(asked, ranks)
+            return
         if resume == RESUME_AUTO and out is not None:
             outcome = launch.train_or_resume(asked, out=out, ranks=ranks)
         else:
@@ -119,7 +152,17 @@ def quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def _check_resume(resume: str | None, out: Path | None) -> None:
+def _say_what_would_be(asked: "Values", ranks: "Ranks") -> None:
+    from trainer.dry_run import dry_run, report
+
+    run = dry_run(asked, ranks=ranks)
+    if ranks.is_first:
+        console.print(report(run), markup=False, highlight=False, soft_wrap=True)
+
+
+def _check_resume(resume: str | None, out: Path | None, *, dry_run: bool) -> None:
+    if resume and dry_run:
+        raise ConfigError("--dry-run --resume: a dry run is of a new run; leave out one of them")
     if resume not in (None, RESUME_LAST, RESUME_AUTO):
         raise ConfigError(f"--resume={resume}: expected --resume alone, or --resume {RESUME_AUTO}")
     if resume == RESUME_AUTO and out is None:
