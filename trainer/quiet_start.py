@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from pipeline.console import set_up_logging
 
 GRACE_S = 5.0
 """Seconds that a process without a fault of its own waits for the launcher to end it."""
+
+asked_to_end = threading.Event()
+"""Set by a SIGTERM that came while this process still hoped to go on."""
 
 _streams: list[tuple[io.TextIOBase, io.TextIOBase]] = []
 
@@ -53,5 +57,7 @@ def wait_to_be_ended() -> None:
 
     sys.stdout.flush()
     sys.stderr.flush()
+    if asked_to_end.is_set():
+        os._exit(0)
     signal.signal(signal.SIGTERM, leave)
     time.sleep(GRACE_S)

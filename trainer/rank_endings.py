@@ -56,8 +56,7 @@ def ending_in_order(rank: int) -> Iterator[None]:
                 err.print(f"rank {rank}: another rank is gone, whose error counts ({first_line})", markup=False)
                 wait_to_be_ended()
                 sys.exit(1)
-            error.add_note(f"on rank {rank}")
-            _tell_launcher(traceback.format_exc())
+            _tell_launcher(traceback.format_exc())  # torch itself prints the rank before each line
             raise
 
 

@@ -10,6 +10,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from trainer.distributed import Ranks
+from trainer.quiet_start import asked_to_end
 
 AGREE_EVERY_STEPS = 4
 """Steps between two agreements where there are several ranks: each waits for the slowest host."""
@@ -56,3 +57,5 @@ class StopRequest:
         if self._received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._received = self._received or signal.Signals(number)
+        if number == signal.SIGTERM:
+            asked_to_end.set()
