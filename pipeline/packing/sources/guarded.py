@@ -5,6 +5,7 @@ image comes, is kept for the next ones, limits its own time and memory, and leav
 the image is rejected, and the next image gets a new one.
 """
 
+import atexit
 import io
 import os
 import resource
@@ -47,6 +48,14 @@ class Guard:
             )
         finally:
             theirs.close()
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """End the process now."""
+        atexit.unregister(self.stop)
+        self.connection.close()
+        self.process.kill()
+        self.process.wait()
 
     def decode(self, content: bytes) -> np.ndarray:
         """Return the stored samples of a DICOM file with one gray frame, as pydicom and GDCM decode them.
@@ -58,9 +67,8 @@ class Guard:
             self.connection.send_bytes(content)
             outcome, value = self.connection.recv()
         except (EOFError, ConnectionError) as error:
-            self.connection.close()
-            code = self.process.wait()
-            slow = code == -signal.SIGALRM
+            slow = self.process.wait() == -signal.SIGALRM
+            self.stop()
             detail = f"not decoded within {LIMIT_S} s" if slow else "its decoder crashed"
             raise Rejection(Reason.CORRUPT, detail) from error
         if outcome != FINE:
