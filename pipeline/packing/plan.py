@@ -19,6 +19,7 @@ from pipeline.packing.formats import FORMATS
 from pipeline.packing.partial import PartialPack
 from pipeline.packing.pixels import PIXEL_RULE
 from pipeline.packing.shard import ShardTask
+from pipeline.packing.sources.readers import require_readers
 from pipeline.packing.targets import targets_of
 
 
@@ -113,7 +114,7 @@ def make_plan(manifest: ManifestTable, source: Path, config: PackConfig) -> Pack
     """Return the plan for the rows of `manifest`, which was read from `source`.
 
     Raises:
-        ConfigError: a split that the manifest does not have, or an unknown label space.
+        ConfigError: a split that the manifest does not have, an unknown label space, or DICOM files without pydicom.
         ManifestError: no rows, or paths that are not below the root; all of them, with their row numbers.
     """
     rows = replace(manifest, table=_rows_of_splits(manifest.table, source, config.splits))
@@ -126,6 +127,7 @@ def make_plan(manifest: ManifestTable, source: Path, config: PackConfig) -> Pack
             "images/00000001_000.png; build the manifest again",
             problems,
         )
+    require_readers(strings_of(rows.table.column("path")))
     target_names, targets_NC = targets_of(rows, config.encoding.targets) if config.encoding.targets else ((), None)
     return PackPlan(
         config=config,

@@ -1,0 +1,148 @@
+"""Packing DICOM films with one process: images and bytes a second, for the arithmetic of large packs.
+
+    python -m tools.bench_dicom [--size 512]
+
+Films of 2,544 x 3,056 px and 12 bits are drawn, smooth with grain, and written as DICOM, uncompressed and as lossless
+JPEG 2000, the two that large releases mostly come in. For each:
+
+- ``decode``: from the file to gray pixels of the pack's size, and nothing else;
+- ``pack``: a shard of format tar with JPEGs of the default quality, its checksums and sidecar included.
+
+Files are read from the page cache. One row a contender and kind goes to tools/results/dicom.csv.
+"""
+
+import argparse
+import io
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pydicom import Dataset, dcmwrite, uid
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+
+from pipeline.encoding import Encoding
+from pipeline.image_spec import ImageSpec
+from pipeline.packing.pixels import read_image
+from pipeline.packing.shard import ShardTask, pack_shard
+from tools.benchmark import RESULTS, append_row, summarise
+
+HEIGHT_PX, WIDTH_PX, BITS = 3056, 2544, 12
+KINDS = {"uncompressed": uid.ExplicitVRLittleEndian, "JPEG 2000 lossless": uid.JPEG2000Lossless}
+
+
+def main() -> None:
+    """Run the benchmark and append its rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--num-images", type=int, default=12, help="films of each kind (default 12)")
+    parser.add_argument("--size", type=int, default=512, help="size of the pack's images in px (default 512)")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each contender (default 5)")
+    arguments = parser.parse_args()
+    spec = ImageSpec.square(arguments.size)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = {kind: write_films(folder / kind, kind, arguments.num_images) for kind in KINDS}
+        contenders: list[tuple[str, str, Callable[[], object]]] = []
+        for kind, paths in files.items():
+            contenders += [
+                (kind, "decode", lambda paths=paths: [read_image(path, spec) for path in paths]),
+                (kind, "pack", lambda paths=paths: pack(paths, folder, spec)),
+            ]
+        times_s: dict[tuple[str, str], list[float]] = {(kind, what): [] for kind, what, _ in contenders}
+        for run in range(arguments.runs + 1):
+            for kind, what, function in contenders:
+                begin_s = time.perf_counter()
+                function()
+                if run:
+                    times_s[kind, what].append(time.perf_counter() - begin_s)
+        packed_kb = {kind: pack(paths, folder, spec) / len(paths) / 1000 for kind, paths in files.items()}
+        source_mb = {
+            kind: sum(path.stat().st_size for path in paths) / len(paths) / 1e6 for kind, paths in files.items()
+        }
+    for (kind, what), times in times_s.items():
+        rate = summarise([arguments.num_images / time_s for time_s in times])
+        print(
+            f"{kind}, {source_mb[kind]:.1f} MB, to {arguments.size} px, {what}: {rate.median:.1f} images/s "
+            f"({rate.min:.1f} to {rate.max:.1f}), {packed_kb[kind]:.1f} kB an image packed"
+        )
+        append_row(
+            RESULTS / "dicom.csv",
+            {
+                "kind": kind,
+                "contender": what,
+                "source": f"drawn, {WIDTH_PX} x {HEIGHT_PX} px, {BITS} bits, {source_mb[kind]:.1f} MB",
+                "size_px": arguments.size,
+                "num_images": arguments.num_images,
+                "runs": len(times),
+                "images_per_s": f"{rate.median:.2f}",
+                "images_per_s_min": f"{rate.min:.2f}",
+                "images_per_s_max": f"{rate.max:.2f}",
+                "packed_kb_per_image": f"{packed_kb[kind]:.1f}",
+            },
+        )
+
+
+def pack(paths: list[Path], folder: Path, spec: ImageSpec) -> int:
+    """Pack films into one tar shard; return its bytes."""
+    task = ShardTask(
+        file=folder / "shard-00000.tar",
+        checksums=folder / "shard-00000.bin",
+        sidecar=folder / "shard-00000.json",
+        format="tar",
+        spec=spec,
+        encoding=Encoding(),
+        first_index=0,
+        files=tuple(paths),
+    )
+    packed = pack_shard(task, lambda rejected: None)
+    assert not packed.rejected
+    return packed.num_bytes
+
+
+def write_films(folder: Path, kind: str, num_images: int) -> list[Path]:
+    """Write films as DICOM files; return their paths."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    paths = []
+    for number in range(num_images):
+        coarse = Image.fromarray(rng.uniform(200, 3800, (12, 10)).astype(np.float32))
+        smooth = np.asarray(coarse.resize((WIDTH_PX, HEIGHT_PX), Image.Resampling.BICUBIC))
+        grain = rng.normal(0, 8, smooth.shape).astype(np.float32)
+        film = (smooth + grain).clip(0, (1 << BITS) - 1).astype(np.uint16)
+        path = folder / f"{number:04d}.dcm"
+        path.write_bytes(dicom_file(film, kind))
+        paths.append(path)
+    return paths
+
+
+def dicom_file(film: np.ndarray, kind: str) -> bytes:
+    """Return a film, uint16 [H, W], as a DICOM file."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = KINDS[kind]
+    dataset.file_meta.MediaStorageSOPClassUID = uid.DigitalXRayImageStorageForPresentation
+    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    dataset.SOPClassUID, dataset.SOPInstanceUID = uid.DigitalXRayImageStorageForPresentation, "1.2.3.4"
+    dataset.Rows, dataset.Columns = film.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, BITS, BITS - 1, 0
+    dataset.WindowCenter, dataset.WindowWidth = 2000, 3600
+    if kind == "uncompressed":
+        dataset.PixelData = film.tobytes()
+        dataset["PixelData"].VR = "OW"
+    else:
+        frame = io.BytesIO()
+        Image.fromarray(film).save(frame, "JPEG2000", irreversible=False, no_jp2=True)
+        dataset.PixelData = encapsulate([frame.getvalue()])
+        dataset["PixelData"].VR = "OB"
+        dataset["PixelData"].is_undefined_length = True
+    content = io.BytesIO()
+    dcmwrite(content, dataset, enforce_file_format=True)
+    return content.getvalue()
+
+
+if __name__ == "__main__":
+    main()
