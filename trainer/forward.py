@@ -1,5 +1,7 @@
 """How the networks of a step are called: as they are, compiled, or replayed from a CUDA graph."""
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -27,8 +29,7 @@ def runner(
     if config.compile:
         # One program a shape: those of a full batch and of the epoch's tail, instead of one for all, which is slower.
         mode = "reduce-overhead" if config.cuda_graph else None
-        compiled: nn.Module = torch.compile(module, dynamic=False, mode=mode)
-        return compiled
+        return cast("nn.Module", torch.compile(module, dynamic=False, mode=mode))
     if config.cuda_graph:
         with autocast(precision, device, keeps_casts=False):
             return _Replayed(module, torch.zeros(shape, device=device))
@@ -45,14 +46,15 @@ class _Replayed(nn.Module):
         # Warming up moves the running statistics, which are nobody's business yet.
         before = [buffer.clone() for buffer in module.buffers()]
         inner = _Called(module.train())
-        self._replay = torch.cuda.make_graphed_callables(inner, (images_B1hw,), allow_unused_input=True)
+        replay = torch.cuda.make_graphed_callables(inner, (images_B1hw,), allow_unused_input=True)
+        self._replay = cast("nn.Module", replay)
         for buffer, value in zip(module.buffers(), before, strict=True):
             buffer.copy_(value)
 
     def forward(self, images_B1hw: torch.Tensor) -> torch.Tensor:
         """Return logits [B, C]."""
-        call = self._replay if images_B1hw.shape == self._shape else self.module
-        logits_BC: torch.Tensor = call(images_B1hw)
+        run: nn.Module = self._replay if images_B1hw.shape == self._shape else self.module
+        logits_BC: torch.Tensor = run(images_B1hw)
         return logits_BC
 
 

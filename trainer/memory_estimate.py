@@ -101,11 +101,11 @@ def peak_bytes(model: nn.Module, images_b1hw: torch.Tensor, has_teacher: bool = 
     return max(watch.peak_bytes - of_weights, 0)
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all storages that operators make, until the last tensor lets go of them."""
 
     def __init__(self, known: Any) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._known = list(known)  # held, so that no other storage gets their place
         self._alive = {id(storage) for storage in self._known}
         self._num_bytes = 0

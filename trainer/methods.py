@@ -135,7 +135,7 @@ def _by_entry(
 
     def compute(inputs: LossInputs, config: LossConfig) -> LossParts:
         return entry_loss(
-            partial(entries, config=config),
+            lambda logits_BC, targets_BC: entries(logits_BC, targets_BC, config),
             inputs.logits_BC,
             inputs.targets_BC,
             inputs.mask_BC,

@@ -84,9 +84,7 @@ class TensorBoard:
         """
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(  # type: ignore[no-untyped-call]
-            str(folder / "tensorboard"), purge_step=step + 1 if step else None
-        )
+        self._writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def write(self, scalars: Mapping[str, float], step: int) -> None:
         """Append them."""

@@ -146,7 +146,7 @@ class TrainStep:
         whole: LossParts | None = None
         tensors = (images_B1hw, targets_BC, mask_BC, index_B)
         for number, (images_b1hw, targets_bC, mask_bC, index_b) in enumerate(
-            zip(*(tensor.split(sizes) for tensor in tensors), strict=True)
+            zip(*(torch.split(tensor, sizes) for tensor in tensors), strict=True)
         ):
             with self._gradients_stay_here() if number + 1 < len(sizes) else nullcontext():
                 with self._autocast():

@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -82,8 +83,9 @@ def test_what_takes_memory_follows_from_the_settings(
 
 
 def test_parts_and_recomputation_need_less() -> None:
-    def features(**sections: dict[str, object]) -> int:
-        values = {"loader": {"batch_size": 8}, "run": {"device": "cpu"}} | sections
+    def features(**sections: dict[str, Any]) -> int:
+        values: dict[str, dict[str, Any]] = {"loader": {"batch_size": 8}, "run": {"device": "cpu"}}
+        values |= sections
         values["model"] = {"name": "densenet121", "input_size_px": 64} | values.get("model", {})
         config = build(TrainConfig, values, source="test")
         return memory_needs(config, num_rows=64, num_outputs=14, pack_image_bytes=1024)[-1].num_bytes

@@ -20,7 +20,7 @@ PRIOR_C = np.array([0.02, 0.3, 0.6])
 def label_smoothing(z: Floats, y: Floats, config: LossConfig) -> Floats:
     p = 1 / (1 + np.exp(-z))
     smoothed = y * (1 - config.smoothing) + 0.5 * config.smoothing
-    return -(smoothed * np.log(p) + (1 - smoothed) * np.log(1 - p))
+    return np.asarray(-(smoothed * np.log(p) + (1 - smoothed) * np.log(1 - p)))
 
 
 def focal(z: Floats, y: Floats, config: LossConfig) -> Floats:
@@ -29,7 +29,7 @@ def focal(z: Floats, y: Floats, config: LossConfig) -> Floats:
     positive_weight, negative_weight = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
     positive = positive_weight * (1 - p) ** config.focal_gamma * np.log(p)
     negative = negative_weight * p**config.focal_gamma * np.log(1 - p)
-    return -(y * positive + (1 - y) * negative)
+    return np.asarray(-(y * positive + (1 - y) * negative))
 
 
 def asl(z: Floats, y: Floats, config: LossConfig) -> Floats:
@@ -37,7 +37,7 @@ def asl(z: Floats, y: Floats, config: LossConfig) -> Floats:
     shifted = np.maximum(p - config.asl_margin, 0)
     positive = (1 - p) ** config.asl_gamma_positive * np.log(p)
     negative = shifted**config.asl_gamma_negative * np.log(1 - shifted)
-    return -y * positive - (1 - y) * negative
+    return np.asarray(-y * positive - (1 - y) * negative)
 
 
 def gce(z: Floats, y: Floats, config: LossConfig) -> Floats:
@@ -49,7 +49,7 @@ def logit_adjustment(z: Floats, y: Floats, config: LossConfig) -> Floats:
     """A softmax over absent (logit 0) and present (logit z), each moved by tau times the log of its prior."""
     present = np.exp(z + config.adjustment * np.log(PRIOR_C))
     absent = np.exp(config.adjustment * np.log(1 - PRIOR_C)) * np.ones_like(z)
-    return -(y * np.log(present / (present + absent)) + (1 - y) * np.log(absent / (present + absent)))
+    return np.asarray(-(y * np.log(present / (present + absent)) + (1 - y) * np.log(absent / (present + absent))))
 
 
 FORMULAE: dict[LossName, Callable[[Floats, Floats, LossConfig], Floats]] = {
@@ -111,8 +111,8 @@ def test_value_and_gradient_are_those_of_the_formula(name: LossName, settings: d
 def test_any_finite_logit_gives_a_finite_loss_and_gradient(
     name: LossName, settings: dict[str, Any], dtype: type
 ) -> None:
-    z = np.array([-1e30, -1e4, -90.0, -3.0, 0.0, 3.0, 90.0, 1e4, 1e30], dtype).repeat(3).reshape(9, 3)
-    y = np.tile(np.array([0.0, 0.4, 1.0], dtype), (9, 1))
+    z: Floats = np.array([-1e30, -1e4, -90.0, -3.0, 0.0, 3.0, 90.0, 1e4, 1e30], dtype).repeat(3).reshape(9, 3)
+    y: Floats = np.tile(np.array([0.0, 0.4, 1.0], dtype), (9, 1))
     value, grad_BC = computed(name, settings, z, y)
     assert np.isfinite(value)
     assert np.isfinite(grad_BC).all()
@@ -158,7 +158,7 @@ def test_logit_adjustment_makes_a_rare_finding_cost_more() -> None:
         {"memory_decay": 1.0},
     ],
 )
-def test_impossible_settings_are_refused_by_name(setting: dict[str, float]) -> None:
+def test_impossible_settings_are_refused_by_name(setting: dict[str, Any]) -> None:
     ((name, value),) = setting.items()
     with pytest.raises(ConfigError, match=f"loss.{name}={value}: expected"):
         replace(LossConfig(), **setting)

@@ -102,7 +102,7 @@ def spoil_gradient(step: TrainStep) -> Any:
         spoilt.view(-1)[0] = float("inf")
         return spoilt
 
-    return next(step.state.student.parameters()).register_hook(spoil)
+    return next(step.state.student.parameters()).register_hook(spoil)  # type: ignore[no-untyped-call]
 
 
 def spoil_loss(step: TrainStep, monkeypatch: pytest.MonkeyPatch, *, at: int) -> None:

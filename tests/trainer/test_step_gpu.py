@@ -90,7 +90,7 @@ def test_a_steady_step_waits_for_nothing(loss: str, precision: str, policy: str,
 def test_however_the_networks_are_called_nothing_waits_and_the_losses_are_the_same(
     how: dict[str, dict[str, Any]], data: TrainingData
 ) -> None:
-    sections: dict[str, dict[str, Any]] = {"loss": {"name": "nvum"}, "step": {"precision": "fp32"}}
+    sections: dict[str, Any] = {"loss": {"name": "nvum"}, "step": {"precision": "fp32"}}
     plain = six_steps(data, "cuda", **sections)
     sections["step"] = sections["step"] | how.get("step", {})
     called = six_steps(data, "cuda", watched=True, **(how | sections))
@@ -100,7 +100,7 @@ def test_however_the_networks_are_called_nothing_waits_and_the_losses_are_the_sa
 
 @pytest.mark.parametrize("loss", METHODS)
 def test_the_first_losses_are_those_of_the_cpu(loss: str, data: TrainingData) -> None:
-    sections: dict[str, dict[str, Any]] = {"loss": {"name": loss}, "step": {"precision": "fp32"}}
+    sections: dict[str, Any] = {"loss": {"name": loss}, "step": {"precision": "fp32"}}
     here, there = (six_steps(data, device, **sections) for device in ("cuda", "cpu"))
     for one, other in list(zip(here, there, strict=True))[:2]:
         torch.testing.assert_close(one.loss.cpu(), other.loss, rtol=1e-2, atol=1e-3)
