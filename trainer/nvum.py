@@ -16,7 +16,9 @@ negative, so the loss may be too. No gradient flows through q, the memory or the
 Shapes in names: B rows of this rank's batch, C outputs, N rows of the pack.
 """
 
+import logging
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from typing import Literal, get_args
 
@@ -32,6 +34,8 @@ __all__ = ["Implementation", "NVUMConfig", "Regulariser", "log_prior", "nvum_ste
 
 Implementation = Literal["auto", "plain", "analytic", "triton"]
 """Who computes the step: `plain` (autograd, the oracle), `analytic` (gradient written down), `triton` (one kernel)."""
+
+logger = logging.getLogger(__name__)
 
 HAS_TRITON = find_spec("triton") is not None
 """CUDA builds of torch for Linux bring it along."""
@@ -100,7 +104,10 @@ def step_function(implementation: Implementation, inputs: NVUMInputs) -> Callabl
         ValueError: there is no such implementation.
     """
     if implementation == "auto":
-        implementation = "triton" if HAS_TRITON and suits_the_kernel(inputs) else "analytic"
+        suits = suits_the_kernel(inputs)
+        implementation = "triton" if suits and HAS_TRITON else "analytic"
+        if suits and not HAS_TRITON:
+            say_that_triton_is_missing()
     if implementation == "plain":
         return plain_step
     if implementation == "analytic":
@@ -116,3 +123,9 @@ def suits_the_kernel(inputs: NVUMInputs) -> bool:
     """Return whether the step is on CUDA and computes in float32."""
     types = {inputs.logits_BC.dtype, inputs.teacher_logits_BC.dtype, inputs.memory.dtype}
     return inputs.logits_BC.is_cuda and torch.float64 not in types
+
+
+@cache
+def say_that_triton_is_missing() -> None:
+    """Warn, once."""
+    logger.warning("triton is not installed: the NVUM step takes many launches on the GPU instead of one")

@@ -46,7 +46,7 @@ def analytic_step(inputs: NVUMInputs) -> LossParts:
             num_rows_skipped = (index_B < 0).sum()
             num_rows_nonfinite = ((index_B >= 0) & ~rows.written_B).sum()
         bce, reg, grad_BC = loss_and_gradient(inputs, q_BC, everything=everything)
-        loss = bce + inputs.config.reg_weight * reg
+        loss = torch.add(bce, reg, alpha=inputs.config.reg_weight)
     return LossParts(
         loss=with_gradient(loss, inputs.logits_BC, grad_BC),
         bce=bce,
@@ -61,7 +61,7 @@ def everything_counts(mask_BC: torch.Tensor, index_B: torch.Tensor) -> bool:
     if index_B.device.type != "cpu" or torch.compiler.is_compiling() or not mask_BC.numel():
         return False
     smallest = (mask_BC.view(torch.uint8) if mask_BC.dtype == torch.bool else mask_BC).amin()  # `all` takes four times
-    return int(index_B.amin()) >= 0 and bool(smallest > 0)
+    return int(index_B.amin()) >= 0 and float(smallest) > 0
 
 
 class FullRows(NamedTuple):

@@ -276,14 +276,14 @@ def launch(
         nvum_kernel[(num_programs,)](
             logits_BC.contiguous(),
             teacher_BC.contiguous(),
-            targets_BC.contiguous(),
-            (mask_BC.view(torch.uint8) if mask_BC.dtype == torch.bool else mask_BC).contiguous(),
+            numbers(targets_BC).contiguous(),
+            numbers(mask_BC).contiguous(),
             index_B.contiguous(),
             (index_B if perm_B is None else perm_B).contiguous(),
             log_prior_C.contiguous(),
             previous_NC,
             current_NC,
-            touched_N.view(torch.uint8),
+            numbers(touched_N),
             arrivals,
             partials_4P,
             grad_BC,
@@ -310,6 +310,11 @@ def launch(
             num_warps=NUM_WARPS,
         )
     return sums_3, counts_2, grad_BC
+
+
+def numbers(values: torch.Tensor) -> torch.Tensor:
+    """Return a view of booleans as 0 and 1, and other values as they are."""
+    return values.view(torch.uint8) if values.dtype == torch.bool else values
 
 
 @torch.library.custom_op("cxr_nvum::loss_step", mutates_args=("current_NC", "touched_N", "arrivals"))

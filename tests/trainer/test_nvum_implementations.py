@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
 from tests.trainer.nvum_inputs import FORMS, Step, after_epoch, random_step, runs_in_the_interpreter, runs_on_a_gpu
-from trainer import nvum_triton
+from trainer import nvum, nvum_triton
 from trainer.memory import NVUMMemory
 from trainer.nvum import Implementation, NVUMConfig, Regulariser, log_prior, nvum_step, step_function
 from trainer.nvum_analytic import analytic_step
@@ -247,6 +247,22 @@ def test_compiles_into_one_graph_that_lam_does_not_change(implementation: Implem
 
 
 @each_implementation
+def test_the_layout_of_what_comes_in_does_not_matter(implementation: Implementation, device: str) -> None:
+    step = replace(random_step(16, dtype=torch.float32), implementation=implementation).to(device)
+    expected, expected_grad_BC, _ = step.run(NVUMConfig())
+    strided = replace(step)
+    for name in ("logits_BC", "teacher_BC", "targets_BC", "mask_BC"):
+        setattr(strided, name, getattr(step, name).t().contiguous().t())
+    for name in ("index_B", "perm_B"):
+        setattr(strided, name, getattr(step, name).repeat_interleave(2)[::2])
+    strided.targets_BC = strided.targets_BC.bool()
+    parts, grad_BC, memory = strided.run(NVUMConfig())
+    torch.testing.assert_close(parts.loss, expected.loss)
+    torch.testing.assert_close(grad_BC, expected_grad_BC)
+    assert torch.equal(memory.touched_N.nonzero().flatten(), step.index_B.sort().values)
+
+
+@each_implementation
 @pytest.mark.parametrize("form", FORMS)
 def test_a_batch_without_rows(implementation: Implementation, device: str, form: Regulariser) -> None:
     step = replace(random_step(13, batch=0, dtype=torch.float32), implementation=implementation).to(device)
@@ -300,6 +316,17 @@ def test_the_kernel_is_a_proper_operator() -> None:
 
 def test_the_cpu_takes_the_analytic_step() -> None:
     assert step_function("auto", inputs()) is analytic_step
+
+
+def test_cuda_without_triton_takes_it_too_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(nvum, "HAS_TRITON", False)
+    monkeypatch.setattr(nvum, "suits_the_kernel", lambda _: True)
+    nvum.say_that_triton_is_missing.cache_clear()
+    for _ in range(3):
+        assert step_function("auto", inputs()) is analytic_step
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["triton is not installed"]
 
 
 @pytest.mark.gpu
