@@ -73,6 +73,7 @@ class TrainingLoop:
         self._elapsed_before_s = state.elapsed_s
         self._written_s = monotonic()
         self._warned_of_waits = False
+        self._num_rows_skipped = 0
 
     def run_to_end(self) -> bool:
         """Train until the last epoch is done; return False where a request to stop came first.
@@ -218,6 +219,7 @@ class TrainingLoop:
         )
         self.display.end_epoch(cursor.epoch, loss=means.loss, valid_mean_auroc=value, is_best=is_best, pace=pace)
         self._warn_of_waits(pace.data_wait_fraction)
+        self._warn_of_skipped(means.num_rows_skipped)
 
         self._end_epoch_of_memory(means)
         state.epoch_sums.reset()
@@ -278,6 +280,14 @@ class TrainingLoop:
             self.warn(
                 f"training waited for data {data_wait_fraction:.0%} of the epoch; more threads may help "
                 f"(--set loader.num_threads={2 * self.config.loader.num_threads})"
+            )
+
+    def _warn_of_skipped(self, num_rows_skipped: int) -> None:
+        if num_rows_skipped > self._num_rows_skipped:
+            self._num_rows_skipped = num_rows_skipped
+            self.warn(
+                f"{num_rows_skipped:,} of {self.data.train.num_selected:,} images are damaged and were left "
+                f"out of the epoch; `cxr-prep verify {self.data.pack.folder}` names them"
             )
 
     def warn(self, message: str) -> None:

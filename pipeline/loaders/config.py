@@ -25,12 +25,12 @@ class LoaderConfig:
     """Batches that are read ahead of the consumer, at least; small batches are read some at a time."""
 
     verify: bool = True
-    """Compare the checksums of the shards, once, in the background of the first epoch; a shard that differs ends the
-    run. Only for pixels that are stored as they are (formats raw and beton): a damaged one looks like any other."""
+    """Compare checksums once: of raw and beton shards in the background of the first epoch, where one that differs ends
+    the run; of each sample of a tar when it is read for the first time, where `on_corrupt` decides."""
 
     on_corrupt: OnCorrupt = "error"
-    """What a sample of a tar pack that cannot be decoded does: end the run (`error`), or become black pixels under the
-    index -1, which counts nowhere (`skip`)."""
+    """What a sample of a tar pack does that is damaged or cannot be decoded: end the run (`error`), or become black
+    pixels under the index -1, which counts nowhere (`skip`)."""
 
     def __post_init__(self) -> None:
         """Refuse impossible values.

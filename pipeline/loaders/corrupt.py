@@ -1,4 +1,4 @@
-"""What becomes of a sample of a tar pack that cannot be decoded."""
+"""What becomes of a sample of a tar pack that is damaged."""
 
 import logging
 
@@ -29,7 +29,7 @@ class CorruptSamples:
         """
         shards = self._pack.shards
         shard = next(shard for shard in reversed(shards) if shard.first_index <= sample_index)
-        what = f"{self._pack.shard_path(shard)}: sample_index {sample_index} cannot be decoded ({why})"
+        what = f"{self._pack.shard_path(shard)}: sample_index {sample_index} is damaged: {why}"
         if self._policy == "error":
             raise PackError(f"{what}; {repair(self._pack)}, or train without it: --on-corrupt skip")
         if sample_index not in self._found:

@@ -23,10 +23,10 @@ import torch
 from pipeline.batch import Batch
 from pipeline.loaders.contract import Batches, Feed, LoadedStep
 from pipeline.loaders.corrupt import SKIPPED, CorruptSamples
-from pipeline.loaders.dali_pipeline import DecodeError, DecodingPipeline, File, Files
+from pipeline.loaders.dali_pipeline import DecodeError, DecodingPipeline, Files
 from pipeline.loaders.device_stream import DeviceStream
 from pipeline.loaders.driven import DrivenLoader
-from pipeline.loaders.encoded import EncodedReader
+from pipeline.loaders.encoded import EncodedReader, File
 from pipeline.loaders.prefetch import Prefetcher
 from pipeline.order import OrderStep
 
@@ -55,7 +55,7 @@ class DaliLoader(DrivenLoader):
         super().__init__(feed)
         self._corrupt = CorruptSamples(feed.pack, feed.config.on_corrupt)
         self._device_stream = DeviceStream(feed.device) if feed.device.type == "cuda" else None
-        self._encoded = EncodedReader(feed.pack)
+        self._encoded = EncodedReader(feed.pack, verify=feed.config.verify)
         self._pipeline = self._new_pipeline()
         self._decoded: Prefetcher[int, LoadedStep | None] | None = None
         self._fetched: Prefetcher[OrderStep, _Fetched] | None = None
@@ -100,12 +100,14 @@ class DaliLoader(DrivenLoader):
     def _fetch(self, step: OrderStep) -> _Fetched:
         """Read the files of a step; runs in several threads."""
         index_B = self.indices_of(step)
-        row_G, files = self._encoded.read(index_B)
-        if skipped := [row for row in row_G.tolist() if int(index_B[row]) in self._corrupt]:
-            index_B[skipped] = SKIPPED
-            kept = ~np.isin(row_G, skipped)
-            row_G, files = row_G[kept], [file for file, keep in zip(files, kept, strict=True) if keep]
-        return _Fetched(step, index_B, row_G, files)
+        files, damaged = self._encoded.read(index_B)
+        for row, problem in damaged.items():
+            self._corrupt.add(int(index_B[row]), problem)
+        for row, sample_index in enumerate(index_B.tolist()):
+            if sample_index in self._corrupt:
+                index_B[row] = SKIPPED
+                files.pop(row, None)
+        return _Fetched(step, index_B, np.array(list(files), np.int64), list(files.values()))
 
     def _load(self, fetched: Iterator[_Fetched]) -> Iterator[LoadedStep]:
         """Yield each step's batch; a damaged image ends the pipeline, and another one goes on after it."""
@@ -161,7 +163,7 @@ class DaliLoader(DrivenLoader):
                     images_G1HW[place] = self._decode_alone(Files([file], index_B[row : row + 1]))
                 except DecodeError as reason:
                     found = True
-                    self._corrupt.add(int(index_B[row]), str(reason))
+                    self._corrupt.add(int(index_B[row]), f"cannot be decoded ({reason})")
                     index_B[row] = SKIPPED
             yield self._loaded(step, images_G1HW)
         if not found:

@@ -10,8 +10,7 @@ import torch
 from nvidia.dali import Pipeline, fn, types
 
 from pipeline.image_spec import ImageSpec
-
-File = npt.NDArray[np.uint8]
+from pipeline.loaders.encoded import File
 
 
 class Files(NamedTuple):

@@ -14,8 +14,8 @@ from pipeline.loaders.verification import ShardVerification
 from pipeline.order import OrderStep, epoch_order, evaluation_order, num_steps
 
 STORED_FORMATS = ("raw", "beton")
-"""Formats that store pixels as they are, so that nothing but a checksum tells a damaged one. In a tar a damaged image
-does not decode, and with `on_corrupt=skip` the others are still wanted."""
+"""Formats that store pixels as they are, whose shards are compared whole. In a tar each sample is, when it is read: one
+that is damaged can be skipped, and the others are still wanted."""
 
 
 class DrivenLoader(ABC):

@@ -89,6 +89,7 @@ def _compile(path: Path, reader: Any) -> Callable[..., object]:
         os_cache=True,
         order=OrderOption.SEQUENTIAL,
         drop_last=False,
+        seed=0,  # without one it draws from numpy's global generator, which is a part of checkpoints
         pipelines={IMAGE: [NDArrayDecoder()], **others},
     )
     (node,) = loader.graph.nodes

@@ -13,6 +13,7 @@ from pipeline.loaders import LoadedStep, Loader
 from pipeline.loaders.verification import ShardVerification
 from pipeline.pack import Pack
 from pipeline.tar_index import read_tar_index
+from tests.factories import make_pack
 from tests.loader_cases import CASES_WITH_PIXELS, Case, Packs, opened, over, write_packs
 from tests.raw_pack import numbered_images, write_raw_pack
 
@@ -125,9 +126,8 @@ def damage(pack: Pack, sample_index: int, *, how: str) -> None:
 @pytest.mark.parametrize("how", ["not an image", "second half lost"])
 def test_an_image_that_does_not_decode_is_named(case: Case, how: str, packs: Packs) -> None:
     damage(packs["tar"], CORRUPT[0], how=how)
-    expected = (
-        rf"tar/shard-00001\.tar: sample_index {CORRUPT[0]} cannot be decoded \(.+\); run `cxr-prep verify .*/tar`"
-    )
+    named = rf"tar/shard-00001\.tar: sample_index {CORRUPT[0]} is damaged: cannot be decoded \(.+\)"
+    expected = rf"{named}; run `cxr-prep verify .*/tar`"
     with opened(packs, case) as loader:
         with pytest.raises(PackError, match=f"{expected}.*--on-corrupt skip"):
             list(loader.train_batches(0))
@@ -196,7 +196,7 @@ def test_an_image_of_another_size_does_not_decode(case: Case, packs: Packs, tmp_
     with target.files[0].open("r+b") as file:
         file.seek(int(target.offset_N[5]))
         file.write(content)
-    with opened(packs, case) as loader, pytest.raises(PackError, match="sample_index 5 cannot be decoded"):
+    with opened(packs, case) as loader, pytest.raises(PackError, match="sample_index 5 is damaged: cannot be decoded"):
         list(loader.train_batches(0))
 
 
@@ -226,6 +226,32 @@ def test_a_missing_or_damaged_index_is_refused(case: Case, packs: Packs) -> None
     index.write_bytes(index.read_bytes().replace(b"v1.2", b"v1.3"))
     with pytest.raises(PackError, match=r"shard-00001\.idx: not the index"):
         opened(packs, case)
+
+
+@over(DECODED)
+def test_a_changed_jpeg_is_noticed_though_it_decodes(case: Case, tmp_path: Path) -> None:
+    pack = make_pack(tmp_path, num_images=24, pack_format="tar")
+    index = read_tar_index(pack)
+    flip_a_bit(index.files[0], int(index.offset_N[7] + index.num_bytes_N[7] * 3 // 4))
+    packs: Packs = {"tar": pack}
+    expected = r"shard-00000\.tar: sample_index 7 is damaged: its checksum is [0-9a-f]{8}, expected [0-9a-f]{8}"
+    with opened(packs, case) as loader, pytest.raises(PackError, match=rf"{expected}.*cxr-prep verify"):
+        list(loader.train_batches(0))
+    with opened(packs, case, on_corrupt="skip") as loader:
+        for epoch in range(2):
+            assert seen(list(loader.train_batches(epoch))).count(-1) == 1
+        assert loader.skipped_samples == (7,)
+    with opened(packs, case, verify=False) as loader:
+        assert sorted(seen(list(loader.train_batches(0)))) == list(range(24))
+
+
+@over(DECODED)
+def test_damaged_checksums_are_refused(case: Case, tmp_path: Path) -> None:
+    pack = make_pack(tmp_path, num_images=24, pack_format="tar")
+    flip_a_bit(pack.folder / "checksums.parquet", 100)
+    with pytest.raises(PackError, match=r"checksums\.parquet: damaged.*cxr-prep verify"):
+        opened({"tar": pack}, case)
+    opened({"tar": pack}, case, verify=False).close()
 
 
 @over([Case("resident", "beton"), Case("ffcv", "beton"), Case("reference", "beton")])
