@@ -4,6 +4,7 @@ Letters of the shapes: N rows of the pack, n rows of the selection, C outputs of
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from manifests.table import ManifestTable, read_manifest
 from pipeline.errors import PackError
 from pipeline.loaders import open_loader
 from pipeline.pack import Pack, open_pack
+from trainer.distributed import ALONE, Ranks
 from trainer.inference import infer
 from trainer.metrics import measure
 from trainer.metrics_file import EvaluationEntry, add_evaluation
 from trainer.predictions import Predictions, predictions_file
 from trainer.relabel import relabelled
-from trainer.settle import resolve_device
+from trainer.settle import device_of_rank
 from trainer.trained_model import TrainedModel, load_trained_model
 
 PACK_LABELS = "pack"
@@ -56,36 +58,67 @@ class EvaluateConfig:
     """`auto` (the GPU where there is one), `cpu`, `cuda` or `cuda:N`."""
 
 
-def evaluate(config: EvaluateConfig, on_step: Callable[[int, int], None] | None = None) -> EvaluationEntry:
+def evaluate(
+    config: EvaluateConfig, on_step: Callable[[int, int], None] | None = None, *, ranks: Ranks = ALONE
+) -> EvaluationEntry:
     """Evaluate, write predictions and metrics.json into the run's folder, return the entry of metrics.json.
 
     Args:
         config: what on what.
         on_step: called with (images done, images in all) after every batch.
+        ranks: the processes that share the images; all of them call this, and rank 0 writes.
 
     Raises:
         UserError: whatever the user can repair; nothing is written then.
     """
-    model = load_trained_model(config.run, checkpoint=config.checkpoint, device=resolve_device(config.device))
-    pack = open_pack(_pack_folder(config, model))
-    warnings = _pack_warnings(config, model, pack)
-    selection = _selection(config, model, pack)
-    num_images = selection.num_selected
-    loader_config = replace(
-        model.config.loader,
-        backend=config.loader or model.config.loader.backend,
-        batch_size=config.batch_size or model.config.loader.batch_size,
-    )
-    with open_loader(
-        loader_config, pack=pack, sample_index_n=selection.sample_index_n, seed=0, device=model.device
-    ) as loader:
+    with ExitStack() as stack:
+        with ranks.together():
+            device = device_of_rank(config.device, ranks)
+            model = load_trained_model(config.run, checkpoint=config.checkpoint, device=device)
+            pack = open_pack(_pack_folder(config, model))
+            warnings = _pack_warnings(config, model, pack)
+            selection = _selection(config, model, pack)
+            loader_config = replace(
+                model.config.loader,
+                backend=config.loader or model.config.loader.backend,
+                batch_size=config.batch_size or model.config.loader.batch_size,
+            )
+            loader = stack.enter_context(
+                open_loader(
+                    loader_config,
+                    pack=pack,
+                    sample_index_n=selection.sample_index_n,
+                    seed=0,
+                    device=device,
+                    rank=ranks.rank,
+                    world_size=ranks.world_size,
+                )
+            )
+        num_images = selection.num_selected
         sample_index_n, probs_nC = infer(
             model.module,
             loader,
             model.prepare,
             autocast=model.autocast,
             on_step=None if on_step is None else lambda done: on_step(done, num_images),
+            ranks=ranks,
         )
+    return ranks.from_first(
+        lambda: _written(config, model, pack, selection, sample_index_n, probs_nC, warnings=warnings)
+    )
+
+
+def _written(
+    config: EvaluateConfig,
+    model: TrainedModel,
+    pack: Pack,
+    selection: Selection,
+    sample_index_n: np.ndarray,
+    probs_nC: np.ndarray,
+    *,
+    warnings: list[str],
+) -> EvaluationEntry:
+    """Measure, write predictions and metrics.json, return its entry."""
     predictions = _predictions(pack.manifest(), selection, sample_index_n, probs_nC)
     metrics = measure(predictions.probs_nC, predictions.targets_nC, predictions.mask_nC, model.space.findings)
     warnings += [f"{name}: a probability is not finite" for name in _not_finite(predictions)]

@@ -1,5 +1,6 @@
 """Whole runs of 2 and 3 real processes: each sample once, one model, and the bits after a stop."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from tests.trainer.tiny_runs import (
     with_column,
 )
 from trainer.distributed import ALONE, Ranks
+from trainer.evaluate import EvaluateConfig, evaluate
 from trainer.events import read_events
 from trainer.metrics import measure
+from trainer.predictions import read_predictions
 from trainer.run_folder import RunFolder
 from trainer.sections import Values
 
@@ -76,6 +79,8 @@ def of_two(ranks: Ranks, packs: dict[str, Path], folder: Path) -> dict[str, Seen
     }
     ranks.from_first(lambda: [shutil.copytree(folder / "stopped", folder / f"resumed-{n}") for n in (1, 2, 3)])
     seen["resumed"] = run(ranks, asked, folder / "resumed-2")
+    ranks.from_first(lambda: [shutil.copytree(folder / "undisturbed", folder / f"evaluated-{n}") for n in (1, 2)])
+    evaluate(EvaluateConfig(run=folder / "evaluated-2", device="cpu"), ranks=ranks)
     seen["plain"] = run(ranks, without_batch_statistics(packs["gaps"], batch_size=2), folder / "plain-2", plain=True)
     return seen
 
@@ -166,6 +171,17 @@ def test_validation_measures_each_row_once(two: list[dict[str, Seen]], folder: P
     )
     *_, last = (event for event in own_events(folder / "undisturbed") if event["event"] == "epoch")
     assert last["valid_mean_auroc"] == pytest.approx(expected.mean_auroc, abs=1e-9)
+
+
+def test_evaluation_by_two_ranks_is_that_of_one(two: list[dict[str, Seen]], folder: Path) -> None:
+    one, other = (folder / f"evaluated-{n}" for n in (1, 2))
+    evaluate(EvaluateConfig(run=one, device="cpu"))
+    expected, found = (read_predictions(run / "predictions-nih-test.parquet") for run in (one, other))
+    assert found.sample_index_n.tolist() == sorted(set(expected.sample_index_n.tolist()))
+    np.testing.assert_allclose(found.probs_nC, expected.probs_nC, rtol=0, atol=1e-6)
+    metrics = [json.loads((run / "metrics.json").read_text()) for run in (one, other)]
+    assert metrics[0].keys() == metrics[1].keys()
+    assert found.probs_nC.shape == expected.probs_nC.shape
 
 
 def test_a_run_that_one_rank_was_asked_to_stop_goes_on_with_the_same_bits(

@@ -1,6 +1,7 @@
 """`cxr-train` as a person types it: defaults, messages, exit codes, signals."""
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -128,6 +129,43 @@ def test_sigterm_writes_a_checkpoint_and_names_the_way_on(workspace: Path) -> No
     assert last["event"] == "stop"
     assert last["signal"] == "SIGTERM"
     assert newest_checkpoint(run)["cursor"]["step"] == last["step"]
+
+
+def test_resume_auto_starts_goes_on_and_leaves_what_is_finished(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = workspace / "runs" / "job"
+    command = [*SHORT, "--epochs", "1", "--out", str(run), "--resume", "auto"]
+    with monkeypatch.context() as patched:
+        stop = lambda: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+        patched.setattr(TrainStep, "__call__", before_step(1, stop, TrainStep.__call__))
+        result = cxr_train(*command)
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"stopped; go on with: cxr-train --resume --out {shlex.quote(str(run))}\n",
+    )
+    assert cxr_train(*command).exit_code == 0
+    events = [event["event"] for event in read_events(run / "events.jsonl") if event["event"] != "warning"]
+    assert events == ["start", "stop", "resume", "epoch", "end"]
+    before = (run / "events.jsonl").read_bytes()
+    assert cxr_train(*command).exit_code == 0
+    assert "this run is finished" in caplog.text
+    assert (run / "events.jsonl").read_bytes() == before
+    with pytest.raises(ConfigError, match=r"run\.epochs=2: the run .* was begun with 1"):
+        cxr_train(*command, "--epochs", "2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--resume", "auto"], "--resume auto needs --out DIR"),
+        (["--resume=always"], "--resume=always: expected --resume alone, or --resume auto"),
+    ],
+)
+def test_a_resume_that_makes_no_sense_is_refused(arguments: list[str], message: str, workspace: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        cxr_train(*SHORT, *arguments)
+    assert not (workspace / "runs").exists()
 
 
 def test_resume_finds_the_unfinished_run(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

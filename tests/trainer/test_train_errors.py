@@ -1,11 +1,13 @@
 """What cannot work is refused in one clear message, and nothing half written is left."""
 
 import errno
+import json
 import logging
 import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,9 @@ from trainer import launch
 from trainer.events import read_events
 from trainer.losses import LossParts, bce_loss
 from trainer.run_folder import RunFolder
+from trainer.sections import Values
 from trainer.step import TrainStep
+from trainer.trained_model import load_trained_model
 
 
 @pytest.mark.parametrize(
@@ -207,10 +211,35 @@ def test_a_pack_of_another_identity_is_refused(stopped_run: Path, tmp_path: Path
     assert (stopped_run / "events.jsonl").read_bytes() == before
 
 
-def test_a_moved_pack_of_the_same_identity_is_taken(stopped_run: Path, tmp_path: Path) -> None:
+def test_a_moved_pack_of_the_same_identity_is_taken_and_remembered(
+    stopped_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = RunFolder(folder=stopped_run).read_config()
     (tmp_path / "moved").mkdir()
     same = make_pack(tmp_path / "moved", num_images=64, size_px=32)
-    assert launch.resume({"data": {"pack": str(same.folder)}}, out=stopped_run).finished
+    with monkeypatch.context() as patched:
+        stop = lambda: signal.raise_signal(signal.SIGTERM)  # noqa: E731
+        patched.setattr(TrainStep, "__call__", before_step(2, stop, TrainStep.__call__))
+        asked: Values = {"data": {"pack": str(same.folder)}, "run": {"log_every_steps": 1}}
+        assert not launch.resume(asked, out=stopped_run).finished
+    now = RunFolder(folder=stopped_run).read_config()
+    assert now == replace(begun, data=replace(begun.data, pack=str(same.folder))), "the pack, and nothing else"
+    assert launch.resume({}, out=stopped_run).finished
+    assert load_trained_model(stopped_run).config.data.pack == str(same.folder)
+
+
+@pytest.mark.parametrize("left", [None, b"", b'{"event": "start"}\n', b"garbage\n", b'{"event": "st'])
+def test_a_lost_history_stops_nobody_and_is_said_once(
+    left: bytes | None, stopped_run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = stopped_run / "events.jsonl"
+    events.unlink() if left is None else events.write_bytes(left)
+    with caplog.at_level(logging.WARNING):
+        assert launch.resume({}, out=stopped_run).finished
+    assert caplog.text.count("a part of the history is gone") == 1
+    lines = events.read_bytes().splitlines()
+    assert json.loads(lines[1 if left and left.endswith(b"\n") else 0])["event"] == "resume"
+    assert json.loads(lines[-1])["event"] == "end"
 
 
 def test_a_number_that_another_process_took_meanwhile_is_passed_over(

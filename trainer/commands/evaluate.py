@@ -43,21 +43,23 @@ def evaluate(
     The table names the positives beside each number; a finding without positives or without negatives is "n/a". Means
     leave No Finding out. Probabilities are kept in predictions-DATASET-SPLIT.parquet.
     """
+    from trainer.distributed import joined_ranks
     from trainer.evaluate import EvaluateConfig
     from trainer.evaluate import evaluate as evaluate_one
     from trainer.report import write_report
 
-    for name in checkpoint or ["best"]:
-        config = EvaluateConfig(
-            run=run, pack=pack, split=split, labels=labels, checkpoint=name, loader=loader, batch_size=batch_size,
-            device=device,
-        )  # fmt: skip
-        with progress_bar("images") as progress:
-            task = progress.add_task(f"evaluate {name}", total=None)
-            entry = evaluate_one(config, on_step=partial(_advance, progress, task))
-        show(entry)
-        out.print(f"predictions: {run / entry.predictions}", markup=False)
-    out.print(f"report: {write_report(run)}", markup=False)
+    with joined_ranks() as ranks:
+        for name in checkpoint or ["best"]:
+            config = EvaluateConfig(
+                run=run, pack=pack, split=split, labels=labels, checkpoint=name, loader=loader, batch_size=batch_size,
+                device=device,
+            )  # fmt: skip
+            with progress_bar("images") as progress:
+                task = progress.add_task(f"evaluate {name}", total=None)
+                entry = evaluate_one(config, on_step=partial(_advance, progress, task), ranks=ranks)
+            show(entry)
+            out.print(f"predictions: {run / entry.predictions}", markup=False)
+        out.print(f"report: {ranks.from_first(lambda: write_report(run))}", markup=False)
 
 
 def _advance(progress: "Progress", task: "TaskID", done: int, total: int) -> None:
