@@ -12,6 +12,7 @@
       pack/shard-00000.npy         becomes <out>
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -103,8 +104,8 @@ class PartialPack:
         the process, however it ends. Several ranges may be held at the same time.
 
         Raises:
-            PackError: there is a folder and neither `resume` nor a range was asked for, it is of another plan, or
-                another process holds one of these shards.
+            PackError: there is a folder and neither `resume` nor a range was asked for, it is of another plan, another
+                process holds one of these shards, or the file system knows no locks.
             OSError: the folder cannot be written.
         """
         if self.folder.exists() and not resume:
@@ -147,6 +148,13 @@ class PartialPack:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, len(numbers), numbers.start)
         except (BlockingIOError, PermissionError) as error:
             raise busy from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            raise PackError(
+                f"{self.folder}: this file system knows no locks ({error.strerror}); name a folder on another with "
+                "--out, or mount it with locks (Lustre: -o flock)"
+            ) from error
         try:
             same = os.path.samestat(os.fstat(descriptor), self.lock_file.stat())
         except FileNotFoundError:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -76,6 +77,7 @@ class PackPlan:
             **asdict(self.config.spec),
             **recorded_encoding(self.config.format, self.config.encoding),
             "pixel_rule": PIXEL_RULE,
+            "pillow": metadata.version("pillow"),  # decodes and encodes JPEG, the same way for all shards
             "identity": self.identity,
             "num_samples": self.num_samples,
             "samples_per_shard": self.samples_per_shard,

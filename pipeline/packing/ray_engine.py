@@ -5,10 +5,12 @@ runs it, and how often, its bytes are the same, and a file appears whole or not 
 """
 
 import logging
+import platform
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from pipeline.errors import MissingBackendError
+from pipeline.errors import MissingBackendError, PackError
+from pipeline.packing.pixels import PIXEL_RULE
 from pipeline.packing.shard import ImagesDone, PackedShard, ShardTask, pack_shard
 
 MAX_RETRIES = 8
@@ -29,11 +31,12 @@ def pack_shards_on_ray(
     Raises:
         MissingBackendError: ray is not installed.
         OSError: a shard could not be written.
-        WorkerDiedError: a task died more often than Ray tries.
+        WorkerDiedError: a task died more often than Ray tries, or the cluster is gone.
+        PackError: a machine of the cluster has another version of this package.
     """
     try:
         import ray
-        from ray.exceptions import RayTaskError, WorkerCrashedError
+        from ray.exceptions import RayError, RayTaskError
     except ImportError as error:
         raise MissingBackendError("--engine ray needs the extra: pip install 'cxr-nvum[ray]'") from error
     from pipeline.packing.workers import WorkerDiedError
@@ -50,7 +53,7 @@ def pack_shards_on_ray(
         running: dict[Any, ShardTask] = {}
         while True:
             while len(running) < most and (task := next(waiting, None)) is not None:
-                running[remote.remote(task)] = task
+                running[remote.remote(task, PIXEL_RULE)] = task
             if not running:
                 return
             done, _ = ray.wait(list(running), num_returns=1)
@@ -60,8 +63,9 @@ def pack_shards_on_ray(
                     packed = ray.get(reference)
                 except RayTaskError as error:
                     raise error.cause from error
-                except WorkerCrashedError as error:
-                    raise WorkerDiedError(f"{task.file.name}: its Ray task died {MAX_RETRIES + 1} times") from error
+                except RayError as error:  # a machine, a process or the cluster itself
+                    first_line = str(error).strip().partition("\n")[0]
+                    raise WorkerDiedError(f"{task.file.name}: Ray gave it up ({first_line})") from error
                 rejected = tuple((image.sample_index, image.reason) for image in packed.rejected)
                 on_images(ImagesDone(count=packed.num_samples, rejected=rejected))
                 yield packed
@@ -70,6 +74,15 @@ def pack_shards_on_ray(
             ray.shutdown()
 
 
-def pack_one(task: ShardTask) -> PackedShard:
-    """Pack one shard on whatever machine this runs."""
+def pack_one(task: ShardTask, pixel_rule: str) -> PackedShard:
+    """Pack one shard on whatever machine this runs.
+
+    Raises:
+        PackError: another version of this package is installed here.
+    """
+    if pixel_rule != PIXEL_RULE:
+        raise PackError(
+            f"{platform.node()}: makes pixels by rule {PIXEL_RULE}, the others by rule {pixel_rule}; install the same "
+            "version of cxr-nvum on all machines"
+        )
     return pack_shard(task, lambda rejected: None)

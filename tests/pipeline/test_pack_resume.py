@@ -1,5 +1,7 @@
 """Continuing an interrupted pack: only the same one, keeping what is finished and sound."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -12,11 +14,13 @@ import pytest
 from pipeline.encoding import Encoding
 from pipeline.errors import PackError
 from pipeline.image_spec import ImageSpec
+from pipeline.pack_format import PackFormat
 from pipeline.packing import packer, shard_cut
 from pipeline.packing.config import PackConfig
+from pipeline.packing.formats import FORMATS
 from pipeline.packing.packer import PackSummary, pack_manifest
 from pipeline.packing.partial import PartialPack
-from pipeline.packing.pixels import PIXEL_RULE
+from pipeline.packing.pixels import PIXEL_RULE, DecodedImage, read_image
 from tests.factories import image_names, make_manifest, make_release
 from tests.pack_lock import held_by_another_process
 
@@ -174,6 +178,30 @@ def test_two_processes_never_pack_into_one_folder(release: Path, interrupted: Pa
     pack_into(interrupted.out, release, resume=True)
 
 
+def test_a_file_system_without_locks_is_said(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with pytest.raises(PackError, match=r"knows no locks \(No locks available\); name a folder on another with --out"):
+        pack_into(tmp_path / "pack", release)
+
+
+def test_who_comes_while_the_pack_is_published_is_refused(
+    release: Path, interrupted: PartialPack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock would be one on a file that nobody else can see any more."""
+    locked = fcntl.lockf
+
+    def publish_first(descriptor: int, *arguments: int) -> None:
+        interrupted.lock_file.unlink(missing_ok=True)
+        locked(descriptor, *arguments)
+
+    monkeypatch.setattr("fcntl.lockf", publish_first)
+    with pytest.raises(PackError, match="another process is packing here"):
+        pack_into(interrupted.out, release, resume=True)
+
+
 def test_files_of_others_are_never_removed(release: Path, interrupted: PartialPack) -> None:
     (interrupted.folder / "thesis.txt").write_text("mine")
     pack_into(interrupted.out, release, resume=True)
@@ -195,6 +223,48 @@ root, out = map(Path, sys.argv[1:])
 config = PackConfig(spec=ImageSpec.square(6), num_workers=2)
 pack_manifest(root.parent / "nih.parquet", root=root, out=out, config=config, on_progress=on_progress)
 """
+
+
+KILLED_HALFWAY = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.packing import shard_cut
+from pipeline.image_spec import ImageSpec
+from pipeline.packing.config import PackConfig
+from pipeline.packing.packer import pack_manifest
+shard_cut.MIN_SHARD_SAMPLES = 4
+def on_progress(done, total):
+    if done >= 30:
+        print(done, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+root, out = map(Path, sys.argv[1:3])
+config = PackConfig(format=sys.argv[3], spec=ImageSpec.square(6), num_workers=2)
+pack_manifest(root.parent / "nih.parquet", root=root, out=out, config=config, on_progress=on_progress)
+"""
+
+
+@pytest.mark.parametrize("pack_format", sorted(FORMATS))
+def test_resume_redoes_at_most_one_shard_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack_format: PackFormat
+) -> None:
+    make_manifest(tmp_path, num_images=60)
+    root = make_release(tmp_path, num_images=60, size_px=SIZE_PX)
+    command = [sys.executable, "-c", KILLED_HALFWAY, str(root), str(tmp_path / "pack"), pack_format]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    num_done = int(process.stdout)
+    decoded: list[Path] = []
+
+    def counted(path: Path, spec: ImageSpec) -> DecodedImage:
+        decoded.append(path)
+        return read_image(path, spec)
+
+    monkeypatch.setattr("pipeline.packing.shard.read_image", counted)
+    pack_into(tmp_path / "pack", root, format=pack_format, resume=True)
+    assert len(decoded) <= 60 - num_done + 2 * 4
+    pack_into(tmp_path / "undisturbed", root, format=pack_format)
+    assert contents(tmp_path / "pack") == contents(tmp_path / "undisturbed")
 
 
 def test_workers_leave_when_their_parent_is_killed(release: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,11 @@ from pipeline.packing.config import PackConfig
 from pipeline.packing.formats import FORMATS
 from pipeline.packing.packer import PackSummary, pack_manifest
 from pipeline.packing.raw import RawFormat
+from pipeline.packing.shard import ShardTask
 from pipeline.packing.shard_cut import MAX_SHARD_BYTES
 from pipeline.packing.shard_range import ShardRange
 from pipeline.packing.verify import verify_pack
+from pipeline.packing.workers import pack_shards
 from tests.factories import image_names, image_pixels, make_manifest, make_release
 
 NUM_IMAGES = 200
@@ -262,6 +264,29 @@ def test_killed_worker_is_an_error_and_no_hang(release: Path, manifest: Path, tm
     packed(manifest, release, tmp_path / "pack", resume=True)
     packed(manifest, release, tmp_path / "undisturbed")
     assert contents(tmp_path / "pack") == contents(tmp_path / "undisturbed")
+
+
+def test_only_the_shards_at_work_are_in_memory(release: Path, tmp_path: Path) -> None:
+    """A pack of millions of images has tasks of millions of paths: they are made when a process is free."""
+    taken: list[int] = []
+
+    def tasks() -> Iterator[ShardTask]:
+        for number in range(12):
+            taken.append(number)
+            yield ShardTask(
+                file=tmp_path / f"shard-{number}.npy",
+                checksums=tmp_path / f"shard-{number}.bin",
+                sidecar=tmp_path / f"shard-{number}.json",
+                format="raw",
+                spec=ImageSpec.square(SIZE_PX),
+                encoding=Encoding(),
+                first_index=number,
+                files=(release / "images" / image_names(NUM_IMAGES)[number],),
+            )
+
+    for count, _ in enumerate(pack_shards(tasks(), 12, 2, lambda images: None), start=1):
+        assert len(taken) <= count + 2
+    assert count == 12
 
 
 def test_workers_import_nothing_heavy() -> None:
