@@ -11,10 +11,8 @@ from manifests.atomic import write_bytes_atomically
 from manifests.table import ManifestTable, labels_NC
 from pipeline.beton import read_beton
 from pipeline.errors import PackError
-from pipeline.loaders.encoded import EncodedReader
-from pipeline.loaders.reference import UndecodableError, decoded
-from pipeline.loaders.stored import StoredPixels
 from pipeline.pack import Pack
+from pipeline.tar_index import read_tar_index
 
 NUM_SAMPLES = 64
 NUM_COLUMNS = 8
@@ -75,35 +73,43 @@ def chosen(pack: Pack, seed: int) -> list[int]:
 
 
 def images_of(pack: Pack, indices: list[int]) -> Iterator[Image.Image | None]:
-    """Yield the images of some samples; None where one does not decode."""
+    """Yield the images of some samples, whose numbers ascend; None where one does not decode.
+
+    Raises:
+        PackError: a shard or an index is damaged.
+    """
     if pack.format == "tar":
-        reader = EncodedReader(pack)
-        try:
-            for index in indices:
-                (content,) = reader.read(np.array([index])).files
-                try:
-                    yield Image.fromarray(decoded(content.tobytes(), pack))
-                except UndecodableError:
-                    yield None
-        finally:
-            reader.close()
-    elif pack.encoding.colour == "rgb":
+        index = read_tar_index(pack)
+        for sample_index in indices:
+            with index.files[index.shard_N[sample_index]].open("rb") as file:
+                file.seek(int(index.offset_N[sample_index]))
+                yield decoded(file.read(int(index.num_bytes_N[sample_index])))
+        return
+    if pack.format == "beton":
         (shard,) = pack.shards
-        path = pack.shard_path(shard)
-        offsets = read_beton(path, pack.spec, pack.encoding, shard.num_samples).image_offsets()
-        with path.open("rb") as file:
-            for index in indices:
-                file.seek(int(offsets[index]))
-                pixels = np.frombuffer(file.read(3 * pack.spec.num_pixels), np.uint8)
-                yield Image.fromarray(pixels.reshape(pack.height_px, pack.width_px, 3)[..., 0].copy())
-    else:
-        images_n1HW = np.zeros((len(indices), 1, pack.height_px, pack.width_px), np.uint8)
-        stored = StoredPixels(pack)
-        try:
-            stored.read(np.array(indices, np.int64), images_n1HW)
-        finally:
-            stored.close()
-        yield from (Image.fromarray(image_HW) for image_HW in images_n1HW[:, 0])
+        beton = read_beton(pack.shard_path(shard), pack.spec, pack.encoding, shard.num_samples)
+        with pack.shard_path(shard).open("rb") as file:
+            for sample_index in indices:
+                file.seek(beton.image_offset(sample_index))
+                pixels = np.frombuffer(file.read(beton.image_bytes), np.uint8)
+                gray_HW = pixels.reshape(pack.height_px, pack.width_px, -1)[..., 0]  # channels of RGB are all the same
+                yield Image.fromarray(gray_HW.copy())
+        return
+    for shard in pack.shards:
+        images_nHW = np.load(pack.shard_path(shard), mmap_mode="r")
+        for sample_index in indices:
+            if 0 <= sample_index - shard.first_index < shard.num_samples:
+                yield Image.fromarray(np.array(images_nHW[sample_index - shard.first_index]))
+
+
+def decoded(content: bytes) -> Image.Image | None:
+    """Return a JPEG or PNG as 8-bit gray, of 16 bits the high eight; None if it is neither."""
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+            pixels_HW = np.asarray(image)
+    except Exception:  # noqa: BLE001 - damaged bytes make a decoder raise what it likes
+        return None
+    return Image.fromarray(pixels_HW if pixels_HW.dtype == np.uint8 else (pixels_HW >> 8).astype(np.uint8))
 
 
 def caption(table: ManifestTable, index: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
