@@ -8,6 +8,7 @@
       best.pt            the best epoch on validation: what `evaluate` measures
 """
 
+import logging
 import pickle
 import re
 import zipfile
@@ -20,6 +21,8 @@ import torch
 
 from manifests.atomic import atomic_path
 from manifests.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "cxr-nvum checkpoint"
 SCHEMA_VERSION = 1
@@ -150,7 +153,10 @@ class CheckpointFolder:
         path = self.folder / f"step-{step:08d}.pt"
         write_checkpoint(path, checkpoint)
         for old in self.newest_first()[NUM_KEPT:]:
-            old.unlink()
+            try:
+                old.unlink(missing_ok=True)
+            except OSError as error:
+                logger.warning("%s: an old checkpoint cannot be removed (%s)", old, error)
         return path
 
     def remove_partial(self) -> None:

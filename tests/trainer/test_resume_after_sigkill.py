@@ -105,16 +105,16 @@ def num_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-@pytest.mark.parametrize("seed", [20, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(21, 38))])
+@pytest.mark.parametrize("seed", [20, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(21, 30))])
 def test_sigkill_at_random_moments_and_resume_is_bitwise(
     seed: int, asked: Values, undisturbed: Path, tmp_path: Path
 ) -> None:
     out, dice = tmp_path / "run", random.Random(seed)
     num_kills = 0
-    while num_kills < 4:
+    while num_kills < 5:
         process = start(asked, out)
         # A random event of the history, then a random part of a step.
-        target = num_lines(out / "events.jsonl") + dice.randint(1, 6)
+        target = num_lines(out / "events.jsonl") + dice.randint(1, 3)
         give_up = monotonic() + PATIENCE_S
         while process.is_alive() and num_lines(out / "events.jsonl") < target and monotonic() < give_up:
             sleep(0.001)
@@ -125,7 +125,7 @@ def test_sigkill_at_random_moments_and_resume_is_bitwise(
         assert wait(process) == -signal.SIGKILL
         num_kills += 1
     assert wait(start(asked, out)) == 0
-    assert num_kills >= 2
+    assert num_kills == 5
     assert_same_run(undisturbed, out)
 
 

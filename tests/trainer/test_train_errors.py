@@ -3,10 +3,7 @@
 import errno
 import json
 import logging
-import resource
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +20,7 @@ from tests.trainer.tiny_runs import (
     BCE,
     NVUM,
     before_step,
+    largest_file,
     newest_checkpoint,
     own_events,
     repacked,
@@ -147,19 +145,6 @@ def test_a_skipped_step_changes_no_weight_and_is_counted(
     events = own_events(tmp_path / "run")
     assert [event["num_steps_skipped"] for event in events if event["event"] == "train"] == [0] * 6 + [1, 0]
     assert [event["num_steps_skipped"] for event in events if event["event"] == "epoch"] == [0, 1]
-
-
-@contextmanager
-def largest_file(num_bytes: int) -> Iterator[None]:
-    """Let no file grow beyond `num_bytes`: writing fails as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_full_disk_leaves_the_checkpoints_that_are_there(tiny_pack: Path, tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """Runs of seconds on the tiny pack, and what it means that two of them have the same bits."""
 
 import multiprocessing
+import resource
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +118,19 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert different_leaves(newest_checkpoint(one), newest_checkpoint(other)) == []
     assert different_leaves(*(read_checkpoint(folder.best) for folder in folders)) == []
     assert own_events(one) == own_events(other)
+
+
+@contextmanager
+def largest_file(num_bytes: int) -> Iterator[None]:
+    """Let no file grow beyond `num_bytes`: writing fails as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def before_step(number: int, act: Callable[[], None], step: Callable[..., Any]) -> Callable[..., Any]:
