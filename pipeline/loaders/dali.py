@@ -109,7 +109,7 @@ class DaliLoader(DrivenLoader):
                 files.pop(row, None)
         return _Fetched(step, index_B, np.array(list(files), np.int64), list(files.values()))
 
-    def _load(self, fetched: Iterator[_Fetched]) -> Iterator[LoadedStep]:
+    def _load(self, fetched: Iterator[_Fetched]) -> Batches:
         """Yield each step's batch; a damaged image ends the pipeline, and another one goes on after it."""
         waiting: deque[_Fetched] = deque()
         """Steps that the pipeline has taken, and steps without files among them."""

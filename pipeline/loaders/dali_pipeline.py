@@ -1,6 +1,6 @@
 """A DALI pipeline that decodes what it is handed, batch by batch, to gray images in torch's memory."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -52,11 +52,14 @@ class DecodingPipeline:
         self._error_of_batches: Exception | None = None
         self._broken = False
         self.device = device
-        on_gpu = device.type == "cuda"
+        device_id = None
+        if device.type == "cuda":
+            with torch.cuda.device(device):  # "cuda" alone has no number
+                device_id = torch.cuda.current_device()
         self._pipeline = Pipeline(
             batch_size=max_batch_size,
             num_threads=num_threads,
-            device_id=(torch.cuda.current_device() if device.index is None else device.index) if on_gpu else None,
+            device_id=device_id,
             prefetch_queue_depth=depth,
             exec_dynamic=True,  # outputs are not written again while somebody holds them
         )
@@ -70,14 +73,14 @@ class DecodingPipeline:
             )
             images = fn.decoders.image(
                 files,
-                device="mixed" if on_gpu else "cpu",
+                device="cpu" if device_id is None else "mixed",
                 output_type=types.GRAY,
                 dtype=types.UINT16 if spec.bits == 16 else types.UINT8,
             )
             self._pipeline.set_outputs(images, index)
         self._pipeline.build()
 
-    def run(self, batches: Iterator[Files]) -> Iterator[Images]:
+    def run(self, batches: Iterator[Files]) -> Generator[Images, None, None]:
         """Yield the images of each batch, in order; closing the iterator empties the pipeline for the next run.
 
         Raises:
@@ -152,7 +155,7 @@ class DecodingPipeline:
         expected = [spec.height_px, spec.width_px, 1]
         if not images.is_dense_tensor() or list(images.shape()[0]) != expected:
             raise DecodeError(f"an image has another size than {spec.height_px} x {spec.width_px} px")
-        images_GHW1 = torch.from_dlpack(images.as_tensor())
+        images_GHW1 = torch.utils.dlpack.from_dlpack(images.as_tensor())
         if spec.bits == 16:
             images_GHW1 = images_GHW1.view(torch.uint8)[..., 1:].contiguous()
         return images_GHW1.view(-1, 1, spec.height_px, spec.width_px)

@@ -6,7 +6,6 @@ import zlib
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import PackError
@@ -34,9 +33,11 @@ class SampleChecksums:
             table = pq.read_table(io.BytesIO(content))
         except OSError as error:
             raise unreadable(path, pack, error) from error
-        self.offset_N = _column(table, "offset", np.int64)
-        self.num_bytes_N = _column(table, "num_bytes", np.int64)
-        self._crc32_N = _column(table, "crc32", np.uint32)
+        self.offset_N: npt.NDArray[np.int64] = table.column("offset").to_numpy()
+        """Where a sample's bytes begin in its shard."""
+        self.num_bytes_N: npt.NDArray[np.int64] = table.column("num_bytes").to_numpy()
+        """How many they are."""
+        self._crc32_N: npt.NDArray[np.uint32] = table.column("crc32").to_numpy()
 
     def problem(self, sample_index: int, content: bytes) -> str | None:
         """Return what is wrong with the bytes of a sample, None if they are those that were packed."""
@@ -47,7 +48,3 @@ class SampleChecksums:
 def checksums_of(pack: Pack) -> SampleChecksums | None:
     """Return the pack's checksums; None where it was made without any."""
     return SampleChecksums(pack) if pack.checksums_sha256 else None
-
-
-def _column(table: pa.Table, name: str, dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
-    return np.asarray(table.column(name).to_numpy(), dtype=dtype)

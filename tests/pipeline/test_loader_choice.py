@@ -13,6 +13,7 @@ from pipeline.errors import MissingBackendError, PackError
 from pipeline.loaders import BACKENDS, LoaderConfig, backend_named, open_loader
 from pipeline.pack import Pack
 from pipeline.pack_format import PackFormat
+from tests.loader_cases import CASES
 from tests.raw_pack import numbered_images, write_raw_pack
 
 
@@ -50,7 +51,7 @@ def test_a_backend_that_is_not_installed_names_its_extra(
         monkeypatch.delitem(sys.modules, module)
     for module in [name for name in sys.modules if name.partition(".")[0] == package.partition(".")[0]] + [package]:
         monkeypatch.setitem(sys.modules, module, None)  # importing it fails as if it were not there
-    other = replace(pack, format=BACKENDS[backend].formats[0])
+    other = replace(pack, format=next(case.pack_format for case in CASES if case.backend == backend))
     with pytest.raises(MissingBackendError, match=f"backend = '{backend}' needs {package}.*{extras}"):
         open_loader(LoaderConfig(backend=backend), pack=other, sample_index_n=np.arange(10), seed=0)
 
