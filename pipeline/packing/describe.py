@@ -96,10 +96,10 @@ def _shard_of(packed: PackedShard) -> Shard:
     )
 
 
-def _write_parquet(path: Path, table: pa.Table) -> str:
+def _write_parquet(path: Path, table: pa.Table, *, use_dictionary: bool = True) -> str:
     """Write a table whole or not at all; return the file's sha256."""
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(table, buffer, compression="zstd", use_dictionary=use_dictionary)
     write_bytes_atomically(path, buffer.getvalue())
     return hashlib.sha256(buffer.getvalue()).hexdigest()
 
