@@ -1,8 +1,9 @@
-"""The memory of NVUM: one running average of prior-adjusted logits a row of the pack.
+"""The memory of a method: what it remembers of each sample, one row for each row of the pack.
 
-Double-buffered by epoch: a step reads ``previous`` and writes ``current``. So a mixup partner that was visited earlier
-in the epoch is still read as it was before the epoch, a step that runs twice (re-computation, a retried batch) writes
-the same values, and replicas on several ranks can be merged because nobody writes a row that another reads.
+NVUM keeps a running average of prior-adjusted logits there, ELR one of probabilities. Double-buffered by epoch: a step
+reads ``previous`` and writes ``current``. So a mixup partner that was visited earlier in the epoch is still read as it was
+before the epoch, a step that runs twice (re-computation, a retried batch) writes the same values, and replicas on several
+ranks can be merged because nobody writes a row that another reads.
 
             epoch 0                     end_epoch()                        epoch 1
     previous  0 0 0 0 0 0   current -> previous, where touched     previous  a b 0 d e 0
@@ -19,7 +20,7 @@ from manifests.errors import ConfigError
 
 
 class NVUMMemory:
-    """Rows of float32 logits, zero at the start, by `sample_index`.
+    """Rows of float32 values, zero at the start, by `sample_index`.
 
     An object of its own, never a buffer of a module: DDP would broadcast rank 0's buffers over the other ranks'. Each
     buffer holds one spare row after the N of the pack. Rows that must not be written write zeros there, so that a step
