@@ -1,9 +1,9 @@
 """The memory of a method: what it remembers of each sample, one row for each row of the pack.
 
 NVUM keeps a running average of prior-adjusted logits there, ELR one of probabilities. Double-buffered by epoch: a step
-reads ``previous`` and writes ``current``. So a mixup partner that was visited earlier in the epoch is still read as it was
-before the epoch, a step that runs twice (re-computation, a retried batch) writes the same values, and replicas on several
-ranks can be merged because nobody writes a row that another reads.
+reads ``previous`` and writes ``current``. So a mixup partner that was visited earlier in the epoch is still read as it
+was before the epoch, a step that runs twice (re-computation, a retried batch) writes the same values, and replicas on
+several ranks can be merged because nobody writes a row that another reads.
 
             epoch 0                     end_epoch()                        epoch 1
     previous  0 0 0 0 0 0   current -> previous, where touched     previous  a b 0 d e 0
