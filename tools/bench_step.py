@@ -1,6 +1,7 @@
-"""What one training step is made of: networks, loss step, memory, teacher, order, metrics.
+"""One training step and what it is made of: options, networks, loss step, memory, teacher, order, metrics.
 
     python -m tools.bench_step
+    python -m tools.bench_step --only steps --compile
     python -m tools.bench_step --only losses --device cuda --compile --rounds 100
 
 All contenders run interleaved, round after round; the median and the spread of the rounds are printed and appended to
@@ -23,6 +24,7 @@ from pipeline.order import epoch_order
 from tools.benchmark import RESULTS
 from tools.interleaved import Part, run_parts
 from tools.loss_parts import loss_parts
+from tools.step_parts import network_parts, step_parts
 from trainer.checkpoint import write_checkpoint
 from trainer.ema import EMATeacher
 from trainer.memory import NVUMMemory
@@ -39,36 +41,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), help="groups of parts to time")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the losses are computed")
-    parser.add_argument("--compile", action="store_true", help="torch.compile of the plain loss step takes part")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where losses and steps are computed")
+    parser.add_argument("--compile", action="store_true", help="torch.compile of steps and of the loss takes part")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    groups = GROUPS | {"losses": partial(loss_parts, options.device, compiles=options.compile)}
+    groups = GROUPS | {
+        "losses": partial(loss_parts, options.device, compiles=options.compile),
+        "steps": partial(step_parts, options.device, compiles=options.compile),
+    }
     parts = [part for name in options.only for part in groups[name]()]
     columns = {"threads": options.threads}
     if options.device == "cuda":
         columns |= {"gpu": torch.cuda.get_device_name()}
     run_parts(parts, rounds=options.rounds, path=RESULTS / "step.csv", columns=columns, device=options.device)
-
-
-def network_parts() -> list[Part]:
-    """Return forward and backward of each network, as built (channels_last) and with contiguous weights."""
-    parts = []
-    for name, batch_size in (("small", 64), ("densenet121", 16)):
-        images_B1HW = torch.randn(batch_size, 1, SIZE_PX, SIZE_PX)
-        for layout, memory_format in (("channels_last", torch.channels_last), ("contiguous", torch.contiguous_format)):
-            model = build_model(name, NUM_OUTPUTS, input_size_px=SIZE_PX).train()
-            model.to(memory_format=memory_format)  # type: ignore[call-overload]
-
-            def step(model: torch.nn.Module = model, images_B1HW: torch.Tensor = images_B1HW) -> None:
-                model.zero_grad()
-                model(images_B1HW).square().mean().backward()
-
-            what = f"{name} {SIZE_PX} px, forward + backward, {layout}"
-            peer = f"{name} {SIZE_PX} px, forward + backward, contiguous"
-            parts.append(Part(what, peer, batch_size, "images", step))
-    return parts
 
 
 def memory_parts() -> list[Part]:
@@ -138,6 +124,7 @@ def metric_parts() -> list[Part]:
 
 
 GROUPS: dict[str, Callable[[], list[Part]]] = {
+    "steps": step_parts,
     "networks": network_parts,
     "losses": loss_parts,
     "memory": memory_parts,
