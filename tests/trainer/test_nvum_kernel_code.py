@@ -17,7 +17,8 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from trainer.nvum_triton import NUM_WARPS, nvum_kernel
+from trainer.nvum_kernel import nvum_kernel
+from trainer.nvum_triton import NUM_WARPS
 
 for number, (capability, elementwise, mixes, dtype, mask, lam, shape) in enumerate(json.loads(sys.argv[1])):
     names = nvum_kernel.arg_names
