@@ -32,7 +32,8 @@ from pipeline.image_spec import ImageSpec
 from pipeline.loaders import Loader, LoaderConfig, open_loader
 from pipeline.loaders.raw import RawLoader
 from pipeline.pack import Pack, Shard
-from pipeline.prepare import prepare_images, resample
+from pipeline.prepare import prepare_images
+from pipeline.resample_plain import resample
 from tools.benchmark import RESULTS, Summary, append_row, summarise
 
 NUM_SHARDS = 64  # what `cxr-prep pack` makes of 112,120 images of 256 px
