@@ -1,6 +1,6 @@
 """What the formats cost: images a second that are written, bytes an image, and what JPEG loses.
 
-    python -m tools.bench_formats [--images DIR] [--sizes 256,1024]
+    python -m tools.bench_formats [--images DIR] [--sizes 256,1024] [--encoders]
 
 The same gray films, already decoded and resized, are written by one process with checksums, as `cxr-prep pack` does:
 
@@ -9,11 +9,14 @@ The same gray films, already decoded and resized, are written by one process wit
 - ``ffcv gray``, ``ffcv rgb``: FFCV's own DatasetWriter with one worker (its bytes are the same only then), without
   checksums; in a process that is ended if it hangs, whose start and imports do not count.
 
+With ``--encoders`` Pillow's options for PNG and JPEG take their place: what `tar` was chosen from.
+
 JPEGs are decoded again by Pillow: PSNR beside the pixels that went in, of the worst film and the mean of all. Without
 ``--images`` films are drawn. One row a contender and size goes to tools/results/formats.csv.
 """
 
 import argparse
+import io
 import tarfile
 import tempfile
 import time
@@ -21,6 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -33,11 +37,13 @@ from pipeline.packing.checksums import HashingSink
 from pipeline.packing.decoded import DecodedImage
 from pipeline.packing.formats import FORMATS
 from pipeline.packing.shard_format import ShardLayout
-from tools.bench_pack import draw_films
+from pipeline.packing.tar import Z_RLE
 from tools.benchmark import RESULTS, append_row, summarise
 from tools.ffcv_writer import write_with_ffcv
+from tools.pack_films import draw_films
 
 QUALITIES = (85, 90, 95, 98)
+PNG_LEVELS = (1, 3, 6, 9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +61,16 @@ def main() -> None:
     parser.add_argument("--num-images", type=int, default=256, help="images a run (default 256)")
     parser.add_argument("--sizes", default="256,512,1024", help="sizes in px (default 256,512,1024)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each contender (default 5)")
+    parser.add_argument("--encoders", action="store_true", help="compare Pillow's options instead")
     arguments = parser.parse_args()
+    compared = encoders() if arguments.encoders else contenders()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         root = arguments.images or draw_films(folder / "films")
         source = f"{'real' if arguments.images else 'drawn'} films"
         for size_px in map(int, arguments.sizes.split(",")):
             films_NSS = read_films(root, arguments.num_images, size_px)
-            measure(films_NSS, folder, arguments.runs, source)
+            measure(compared, films_NSS, folder, arguments.runs, source)
 
 
 def read_films(root: Path, num_images: int, size_px: int) -> np.ndarray:
@@ -138,13 +146,39 @@ def writing_with_ffcv(*, colour: bool) -> Callable[[np.ndarray, Path], float]:
     return run
 
 
-def measure(films_NSS: np.ndarray, folder: Path, runs: int, source: str) -> None:
+def encoders() -> list[Contender]:
+    """Return options of Pillow that a `tar` could be written with."""
+    pngs = {f"png level {level}": {"format": "PNG", "compress_level": level} for level in PNG_LEVELS}
+    options = pngs | {
+        "png Z_RLE": {"format": "PNG", "compress_type": Z_RLE},
+        "jpg q95": {"format": "JPEG", "quality": 95},
+        "jpg q95 optimize": {"format": "JPEG", "quality": 95, "optimize": True},
+    }
+    return [Contender(name=name, run=encoding(**chosen)) for name, chosen in options.items()]
+
+
+def encoding(**options: Any) -> Callable[[np.ndarray, Path], float]:
+    """Return a contender's `run` that only encodes."""
+
+    def run(films_NSS: np.ndarray, folder: Path) -> float:
+        begin_s = time.perf_counter()
+        with (folder / "images").open("wb") as file:
+            for film_SS in films_NSS:
+                content = io.BytesIO()
+                Image.fromarray(film_SS).save(content, **options)
+                file.write(content.getbuffer())
+        return time.perf_counter() - begin_s
+
+    return run
+
+
+def measure(compared: Sequence[Contender], films_NSS: np.ndarray, folder: Path, runs: int, source: str) -> None:
     """Let the contenders take turns, print and append what they came to; the first round does not count."""
-    times_s: dict[str, list[float]] = {contender.name: [] for contender in contenders()}
+    times_s: dict[str, list[float]] = {contender.name: [] for contender in compared}
     sizes: dict[str, float] = {}
     losses_db: dict[str, tuple[float, float]] = {}
     for round_number in range(runs + 1):
-        for contender in contenders():
+        for contender in compared:
             with tempfile.TemporaryDirectory(dir=folder) as name:
                 elapsed_s = contender.run(films_NSS, Path(name))
                 if round_number:
@@ -158,7 +192,7 @@ def measure(films_NSS: np.ndarray, folder: Path, runs: int, source: str) -> None
         rate = summarise([len(films_NSS) / one_s for one_s in all_s])
         worst_db, mean_db = losses_db.get(name, (None, None))
         loss = "" if mean_db is None else f", PSNR {mean_db:.1f} dB, worst {worst_db:.1f}"
-        print(f"{size_px:5} px  {name:12} {rate.median:8.0f} images/s, {sizes[name]:9.0f} bytes an image{loss}")
+        print(f"{size_px:5} px  {name:16} {rate.median:8.0f} images/s, {sizes[name]:9.0f} bytes an image{loss}")
         append_row(
             RESULTS / "formats.csv",
             {

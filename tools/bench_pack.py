@@ -1,21 +1,23 @@
-"""Packing 1024 px PNG films to 256 px, in images a second, beside bare loops that only decode and resize.
+"""Packing 1024 px films, in images a second, beside FFCV's own writer, a Pillow loop and what decoding alone allows.
 
-    python -m tools.bench_pack [--images DIR]
+    python -m tools.bench_pack [--images DIR] [--sources png,jpeg] [--sizes 256,512,1024] [--formats raw,tar,beton]
 
-Contenders, one after the other, round after round, over the same files in the page cache:
+Contenders, one after the other, round after round, over the same files in the page cache, with one and with two
+processes:
 
-- ``pillow loop x1``: open, convert to gray, resize, and throw the pixels away; no packer that decodes with Pillow
-  can be faster on one core;
-- ``pillow loop x2``: the same loop on halves of the list in two forks, which start in milliseconds;
-- ``pack x1`` and ``pack x2``: `cxr-prep pack` without the start of its own process, but with that of its
-  workers, checks, checksums, and everything flushed to disk.
+- ``limit``: our decoding and resizing, and the pixels thrown away; no packer can be faster with these decoders;
+- ``pillow``: a loop that opens, converts to gray and resizes with Pillow, and throws the pixels away;
+- ``raw``, ``tar``, ``beton``: `cxr-prep pack` without the start of its own process, but with that of its workers,
+  checks, checksums, and everything flushed to disk;
+- ``ffcv rgb``: FFCV's DatasetWriter with its image field, JPEG of quality 95 (its betons of whole pixels would be three
+  times as large as ours);
+- ``ffcv gray``: FFCV's DatasetWriter with the gray array that our beton holds, decoded and resized by Pillow.
 
-Without ``--images`` it draws films whose PNGs are about as large as those of ChestX-ray14 (375 kB). One row a contender
-goes to tools/results/pack.csv.
+Limit and Pillow loops run in forks, which start in milliseconds. Without ``--images`` films are drawn whose PNGs are
+about as large as those of ChestX-ray14 (375 kB). One row a contender goes to tools/results/pack.csv.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import shutil
@@ -25,26 +27,28 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
-from manifests.schema import METADATA_KEY, SCHEMA_VERSION
 from pipeline.image_spec import ImageSpec
+from pipeline.pack_format import PackFormat
+from pipeline.packing import kernels
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import pack_manifest
+from pipeline.packing.pixels import read_image
+from tools import ffcv_peer
 from tools.benchmark import RESULTS, append_row, summarise
+from tools.pack_films import as_jpegs, draw_films, write_manifest
 
-PEER = "pillow loop"
-SIZE_PX = 256
-SOURCE_PX = 1024
-NUM_FILES = 64
-"""Films that are drawn; the list of images goes through them again and again."""
+LIMIT, PILLOW, FFCV_RGB, FFCV_GRAY = "limit", "pillow", "ffcv rgb", "ffcv gray"
+PROCESSES = (1, 2)
+FFCV_PROCESSES = 2
+Loop = Callable[[Sequence[Path]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,50 +65,114 @@ class Contender:
         return f"{self.kind} x{self.num_processes}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What every contender does in one run."""
+
+    source: str
+    """png or jpeg."""
+
+    root: Path
+    """Folder of the films."""
+
+    size_px: int
+    num_images: int
+    formats: tuple[PackFormat, ...]
+
+    @property
+    def paths(self) -> list[Path]:
+        """The films, again and again."""
+        files = sorted(self.root.iterdir())
+        return [files[index % len(files)] for index in range(self.num_images)]
+
+
 def main() -> None:
     """Run the benchmark and append its rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="folder of PNG films; by default some are drawn")
-    parser.add_argument("--num-images", type=int, default=512, help="images a run (default 512)")
+    parser.add_argument("--sources", default="png,jpeg", help="kinds of files (default png,jpeg)")
+    parser.add_argument("--sizes", default="256,512,1024", help="sizes in px (default 256,512,1024)")
+    parser.add_argument("--formats", default="raw,tar,beton", help="formats (default raw,tar,beton)")
+    parser.add_argument("--num-images", type=int, default=1024, help="images a run (default 1024)")
     parser.add_argument("--runs", type=int, default=7, help="runs of each contender (default 7)")
     arguments = parser.parse_args()
+    formats: tuple[PackFormat, ...] = tuple(arguments.formats.split(","))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        root = arguments.images or draw_films(folder / "films")
-        files = sorted(root.glob("*.png"))
-        paths = [files[i % len(files)].name for i in range(arguments.num_images)]
-        manifest, out = write_manifest(folder / "films.parquet", paths), folder / "pack"
-        contenders = [
-            Contender(kind=PEER, num_processes=1, run=lambda: bare_loop(root, paths)),
-            Contender(kind=PEER, num_processes=2, run=lambda: bare_loops(root, paths)),
-            Contender(kind="pack", num_processes=1, run=lambda: pack(manifest, root, out, num_workers=1)),
-            Contender(kind="pack", num_processes=2, run=lambda: pack(manifest, root, out, num_workers=2)),
-        ]
-        measured = measure(contenders, arguments.runs)
-        mean_kb = sum(file.stat().st_size for file in files) / len(files) / 1000
-    source = f"{'real' if arguments.images else 'drawn'} PNG, {mean_kb:.0f} kB"
-    report(contenders, measured, num_images=arguments.num_images, source=source)
+        films = arguments.images or draw_films(folder / "films")
+        roots = {"png": films, "jpeg": as_jpegs(films, folder / "jpegs")}
+        for source in arguments.sources.split(","):
+            for size_px in map(int, arguments.sizes.split(",")):
+                task = Task(
+                    source=source,
+                    root=roots[source],
+                    size_px=size_px,
+                    num_images=arguments.num_images,
+                    formats=formats,
+                )
+                contenders = contenders_of(task, folder)
+                measured = measure(contenders, arguments.runs)
+                drawn = "real" if arguments.images else "drawn"
+                report(contenders, measured, task, f"{drawn} {source}, {mean_kb(task):.0f} kB")
 
 
-def bare_loop(root: Path, paths: Sequence[str]) -> None:
-    """Decode and resize, nothing else."""
+def contenders_of(task: Task, folder: Path) -> list[Contender]:
+    """Return who takes part."""
+    spec, paths = ImageSpec.square(task.size_px), task.paths
+    manifest = write_manifest(folder / "films.parquet", [path.name for path in paths])
+    loops: dict[str, Loop] = {LIMIT: partial(limit_loop, spec), PILLOW: partial(pillow_loop, task.size_px)}
+    contenders = [
+        Contender(kind=kind, num_processes=count, run=partial(in_forks, loop, paths, count))
+        for kind, loop in loops.items()
+        for count in PROCESSES
+    ]
+    for pack_format in task.formats:
+        for count in PROCESSES:
+            config = PackConfig(format=pack_format, spec=spec, num_workers=count)
+            run = partial(pack, manifest, task.root, folder / "pack", config)
+            contenders.append(Contender(kind=pack_format, num_processes=count, run=run))
+    kinds: dict[str, ffcv_peer.Kind] = {FFCV_RGB: "rgb", FFCV_GRAY: "gray"}
+    for name, kind in kinds.items():
+        write = partial(ffcv, paths, folder / "peer.beton", kind, task.size_px)
+        contenders.append(Contender(kind=name, num_processes=FFCV_PROCESSES, run=write))
+    return contenders
+
+
+def limit_loop(spec: ImageSpec, paths: Sequence[Path]) -> None:
+    """Decode and resize as packing does, nothing else."""
     for path in paths:
-        with Image.open(root / path) as image:
-            np.asarray(image.convert("L").resize((SIZE_PX, SIZE_PX), Image.Resampling.BILINEAR))
+        read_image(path, spec)
 
 
-def bare_loops(root: Path, paths: Sequence[str]) -> None:
-    """Run the bare loop over halves of the list at the same time, in forks of this process."""
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as processes:
-        list(processes.map(bare_loop, [root, root], [paths[0::2], paths[1::2]]))
+def pillow_loop(size_px: int, paths: Sequence[Path]) -> None:
+    """Decode and resize as anybody would, nothing else."""
+    for path in paths:
+        with Image.open(path) as image:
+            np.asarray(image.convert("L").resize((size_px, size_px), Image.Resampling.BILINEAR))
 
 
-def pack(manifest: Path, root: Path, out: Path, num_workers: int) -> None:
+def in_forks(loop: Loop, paths: Sequence[Path], num_processes: int) -> None:
+    """Run a loop over equal parts of the list at the same time, in forks of this process."""
+    if num_processes == 1:
+        loop(paths)
+        return
+    with ProcessPoolExecutor(num_processes, mp_context=multiprocessing.get_context("fork")) as processes:
+        list(processes.map(loop, [paths[rank::num_processes] for rank in range(num_processes)]))
+
+
+def pack(manifest: Path, root: Path, out: Path, config: PackConfig) -> None:
     """Make a pack and throw it away."""
-    config = PackConfig(spec=ImageSpec.square(SIZE_PX), num_workers=num_workers)
     summary = pack_manifest(manifest, root=root, out=out, config=config)
     assert not summary.pack.rejected
     shutil.rmtree(out)
+
+
+def ffcv(paths: Sequence[Path], out: Path, kind: ffcv_peer.Kind, size_px: int) -> None:
+    """Let FFCV write a beton, flush it as ours are flushed, and throw it away."""
+    ffcv_peer.write(paths, out, kind=kind, size_px=size_px, num_workers=FFCV_PROCESSES)
+    with out.open("rb") as file:
+        os.fsync(file.fileno())
+    out.unlink()
 
 
 class Run(NamedTuple):
@@ -133,68 +201,49 @@ def measure(contenders: Sequence[Contender], runs: int) -> dict[str, list[Run]]:
     return measured
 
 
-def draw_films(folder: Path) -> Path:
-    """Write films as PNGs: a smooth picture with grain; return their folder."""
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(NUM_FILES):
-        coarse = Image.fromarray(rng.integers(20, 235, (12, 12), dtype=np.uint8))
-        smooth = np.asarray(coarse.resize((SOURCE_PX, SOURCE_PX), Image.Resampling.BICUBIC), np.float32)
-        film = smooth + rng.normal(0, 0.7, smooth.shape)
-        Image.fromarray(film.clip(0, 255).round().astype(np.uint8)).save(folder / f"{number:04d}.png")
-    return folder
+def mean_kb(task: Task) -> float:
+    """Return the mean size of the films."""
+    sizes = [path.stat().st_size for path in task.root.iterdir()]
+    return sum(sizes) / len(sizes) / 1000
 
 
-def write_manifest(path: Path, paths: Sequence[str]) -> Path:
-    """Write a manifest of these image files, which may repeat."""
-    count = len(paths)
-    text, number = pa.string(), pa.int32()
-    columns = {
-        "dataset": pa.array(["films"] * count),
-        "image_id": pa.array([str(index) for index in range(count)]),
-        "path": pa.array(paths),
-        "patient_id": pa.array([f"films:{index}" for index in range(count)]),
-        "study_id": pa.nulls(count, text),
-        "view": pa.nulls(count, text),
-        "sex": pa.nulls(count, text),
-        "age_years": pa.nulls(count, pa.float32()),
-        "split": pa.array(["train"] * count),
-        "width": pa.nulls(count, number),
-        "height": pa.nulls(count, number),
-    }
-    about = {"schema_version": SCHEMA_VERSION, "dataset": "films"}
-    pq.write_table(pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(about)}), path)
-    return path
-
-
-def report(contenders: Sequence[Contender], measured: dict[str, list[Run]], *, num_images: int, source: str) -> None:
-    """Print images a second, the share of the peer with as many processes, and the gain over one; append the rows."""
-    rates = {name: summarise([num_images / run.wall_s for run in runs]) for name, runs in measured.items()}
-    print(f"{num_images} images, {source}, to {SIZE_PX} px; images/s: median (min to max)")
+def report(contenders: Sequence[Contender], measured: dict[str, list[Run]], task: Task, source: str) -> None:
+    """Print images a second beside the peers with as many processes, and the gain over one; append the rows."""
+    rates = {name: summarise([task.num_images / run.wall_s for run in runs]) for name, runs in measured.items()}
+    print(f"{task.num_images} images, {source}, to {task.size_px} px; images/s: median (min to max)")
     for contender in contenders:
         rate = rates[contender.name]
-        of_peer = rate.median / rates[f"{PEER} x{contender.num_processes}"].median
-        of_one = rate.median / rates[f"{contender.kind} x1"].median
-        cpu_ms = summarise([1000 * run.cpu_s / num_images for run in measured[contender.name]]).median
+        ratios = {
+            f"of_{peer.replace(' ', '_')}": rate.median / rates[f"{peer} x{contender.num_processes}"].median
+            for peer in (LIMIT, PILLOW, FFCV_RGB, FFCV_GRAY)
+            if f"{peer} x{contender.num_processes}" in rates
+        }
+        one = rates.get(f"{contender.kind} x1")
+        of_one = f"{rate.median / one.median:.3f}" if one else ""
+        cpu_ms = summarise([1000 * run.cpu_s / task.num_images for run in measured[contender.name]]).median
         print(
-            f"{contender.name:16} {rate.median:6.1f} ({rate.min:.1f} to {rate.max:.1f}), "
-            f"{of_peer:.2f} of the bare loop, {of_one:.2f} times one process, "
-            f"{cpu_ms:.2f} ms of processor an image"
+            f"{contender.name:13} {rate.median:6.1f} ({rate.min:.1f} to {rate.max:.1f}); "
+            + ", ".join(f"{ratio:.2f} {name}" for name, ratio in ratios.items())
+            + (f"; {of_one} times one process" if of_one else "")
+            + f"; {cpu_ms:.2f} ms of processor an image"
         )
         append_row(
             RESULTS / "pack.csv",
             {
                 "pillow": metadata.version("pillow"),
+                "ffcv": metadata.version("ffcv"),
+                "compiled_loops": kernels.library is not None,
                 "contender": contender.kind,
                 "num_processes": contender.num_processes,
                 "source": source,
-                "num_images": num_images,
+                "size_px": task.size_px,
+                "num_images": task.num_images,
                 "runs": len(measured[contender.name]),
                 "images_per_s": f"{rate.median:.1f}",
                 "images_per_s_min": f"{rate.min:.1f}",
                 "images_per_s_max": f"{rate.max:.1f}",
-                "of_bare_loop": f"{of_peer:.3f}",
-                "of_one_process": f"{of_one:.3f}",
+                **{name: f"{ratio:.3f}" for name, ratio in ratios.items()},
+                "of_one_process": of_one,
                 "cpu_ms_per_image": f"{cpu_ms:.2f}",
             },
         )

@@ -22,7 +22,7 @@ def test_it_runs_and_writes_a_row_a_contender(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(sys, "argv", ["bench_formats", *options])
     monkeypatch.setattr(bench_formats, "RESULTS", tmp_path)
     monkeypatch.setattr(bench_formats, "write_with_ffcv", peer)
-    monkeypatch.setattr("tools.bench_pack.NUM_FILES", 3)
+    monkeypatch.setattr("tools.pack_films.NUM_FILES", 3)
     bench_formats.main()
     with (tmp_path / "formats.csv").open(newline="") as file:
         rows = {row["contender"]: row for row in csv.DictReader(file)}
@@ -38,6 +38,19 @@ def test_it_runs_and_writes_a_row_a_contender(tmp_path: Path, monkeypatch: pytes
     assert losses_db == sorted(losses_db)
     assert float(rows["tar jpg q95"]["psnr_db_min"]) <= losses_db[2]
     assert not rows["tar png"]["psnr_db_mean"]
+
+
+def test_it_compares_encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["--num-images", "3", "--sizes", "32", "--runs", "1", "--encoders"]
+    monkeypatch.setattr(sys, "argv", ["bench_formats", *options])
+    monkeypatch.setattr(bench_formats, "RESULTS", tmp_path)
+    monkeypatch.setattr("tools.pack_films.NUM_FILES", 3)
+    bench_formats.main()
+    with (tmp_path / "formats.csv").open(newline="") as file:
+        num_bytes = {row["contender"]: int(row["bytes_per_image"]) for row in csv.DictReader(file)}
+    assert len(num_bytes) == 7
+    assert num_bytes["png level 9"] <= num_bytes["png level 1"]
+    assert num_bytes["jpg q95 optimize"] <= num_bytes["jpg q95"]
 
 
 def running_commands() -> list[bytes]:
