@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TextIO
 
 from pipeline.console import set_up_logging
 
@@ -21,7 +22,7 @@ GRACE_S = 5.0
 asked_to_end = threading.Event()
 """Set by a SIGTERM that came while this process still hoped to go on."""
 
-_streams: list[tuple[io.TextIOBase, io.TextIOBase]] = []
+_streams: list[tuple[TextIO, TextIO]] = []
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def quiet_start() -> Iterator[None]:
     if os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1":
         yield
         return
-    _streams.append((sys.stdout, sys.stderr))  # type: ignore[arg-type]
+    _streams.append((sys.stdout, sys.stderr))
     sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
     try:
         yield
@@ -45,7 +46,7 @@ def quiet_start() -> Iterator[None]:
 def speak() -> None:
     """From here on what this process prints is seen."""
     if _streams:
-        sys.stdout, sys.stderr = _streams.pop()  # type: ignore[assignment]
+        sys.stdout, sys.stderr = _streams.pop()
         set_up_logging()
 
 

@@ -64,7 +64,7 @@ def data_parallel(student: nn.Module, ranks: Ranks, device: torch.device) -> nn.
 
 def synchronise_batchnorm_(module: nn.Module, ranks: Ranks) -> None:
     """Let the BatchNorm layers within a module normalise by the batches of all ranks; weights and names stay."""
-    converted = nn.SyncBatchNorm.convert_sync_batchnorm(module, ranks.data)
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(module, ranks.data)  # type: ignore[no-untyped-call]
     assert converted is module, "a module that is a BatchNorm layer itself"
 
 

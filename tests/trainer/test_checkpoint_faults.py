@@ -134,7 +134,7 @@ def test_a_write_that_fails_at_any_byte_leaves_whole_checkpoints(folder: Checkpo
 
 
 def write_and_die_at(path: Path, number: int, is_before: bool) -> None:
-    with acting(number, **{"before" if is_before else "after": die}):  # type: ignore[arg-type]
+    with acting(number, **{"before" if is_before else "after": die}):
         CheckpointFolder(path).write(3, content(3))
 
 

@@ -90,7 +90,7 @@ def gradients(ranks: Ranks, shares: list[int]) -> list[torch.Tensor]:
         loss = parts.loss
     else:
         loss = call(None)
-    (loss * ranks.world_size).backward()
+    (loss * ranks.world_size).backward()  # type: ignore[no-untyped-call]
     return [parameter.grad.clone() for parameter in student.parameters() if parameter.grad is not None]
 
 
