@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -37,6 +37,7 @@ class EMATeacher:
 
     def __init__(self, student: nn.Module, decay: float = 0.99) -> None:
         self.decay = decay
+        self._followed: _Pairs | None = None
         self.module = copy.deepcopy(student).requires_grad_(False)
         # With these flags off BatchNorm normalises by the batch in train mode and leaves its running statistics alone
         # (they are the student's average, not the teacher's batches'), and uses them in eval mode as ever.
@@ -73,15 +74,17 @@ class EMATeacher:
             student: what is followed; all of it finite.
             applied: bool scalar on its device; where it is False the teacher stays as it is. None: it moves.
         """
-        own, theirs = _averaged(self.module), _averaged(student)
+        pairs = self._followed
+        if pairs is None or pairs.student is not student:
+            pairs = self._followed = _Pairs.of(self.module, student)
         if applied is None:
-            torch._foreach_lerp_(own, theirs, 1 - self.decay)
+            torch._foreach_lerp_(pairs.averaged, pairs.their_averaged, 1 - self.decay)
         else:  # the device knows the weight, and a lerp takes it from the host only
-            moves = torch._foreach_sub(theirs, own)
+            moves = torch._foreach_sub(pairs.their_averaged, pairs.averaged)
             torch._foreach_mul_(moves, applied.to(moves[0].dtype) * (1 - self.decay))
-            torch._foreach_add_(own, moves)
-        for count, their_count in zip(_copied(self.module), _copied(student), strict=True):
-            count.copy_(their_count)
+            torch._foreach_add_(pairs.averaged, moves)
+        if pairs.copied:
+            torch._foreach_copy_(pairs.copied, pairs.their_copied)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the teacher's weights and running statistics, under the student's names."""
@@ -92,11 +95,25 @@ class EMATeacher:
         self.module.load_state_dict(state)
 
 
-def _averaged(module: nn.Module) -> list[torch.Tensor]:
-    """Return parameters and floating buffers, in the module's order."""
-    return [*module.parameters(), *(buffer for buffer in module.buffers() if buffer.is_floating_point())]
+class _Pairs(NamedTuple):
+    """Tensors of a teacher and of the student that it follows, in one order; collecting them takes milliseconds."""
+
+    student: nn.Module
+    averaged: list[torch.Tensor]
+    their_averaged: list[torch.Tensor]
+    copied: list[torch.Tensor]
+    their_copied: list[torch.Tensor]
+
+    @classmethod
+    def of(cls, teacher: nn.Module, student: nn.Module) -> "_Pairs":
+        """Return parameters and floating buffers, which are averaged, and the other buffers, which are copied."""
+        (averaged, copied), (their_averaged, their_copied) = _tensors(teacher), _tensors(student)
+        return cls(student, averaged, their_averaged, copied, their_copied)
 
 
-def _copied(module: nn.Module) -> list[torch.Tensor]:
-    """Return the other buffers, in the module's order."""
-    return [buffer for buffer in module.buffers() if not buffer.is_floating_point()]
+def _tensors(module: nn.Module) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    averaged: list[torch.Tensor] = list(module.parameters())
+    copied: list[torch.Tensor] = []
+    for buffer in module.buffers():
+        (averaged if buffer.is_floating_point() else copied).append(buffer)
+    return averaged, copied
