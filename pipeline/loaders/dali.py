@@ -12,7 +12,7 @@ import atexit
 import weakref
 from collections import deque
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from itertools import count
 from typing import NamedTuple
 
@@ -86,10 +86,13 @@ class DaliLoader(DrivenLoader):
             self._fetch, steps, num_threads=_READING_THREADS, depth=config.prefetch + 1, name="dali-loader-reader"
         )
         loaded_steps = self._load(self._fetched)
+
+        def next_loaded(_: int) -> LoadedStep | None:
+            with nullcontext() if self._device_stream is None else self._device_stream.current():
+                return next(loaded_steps, None)
+
         # The thread also waits for copies on a GPU, which the consumer must not.
-        self._decoded = Prefetcher(
-            lambda _: next(loaded_steps, None), count(), num_threads=1, depth=2, name="dali-loader"
-        )
+        self._decoded = Prefetcher(next_loaded, count(), num_threads=1, depth=2, name="dali-loader")
         with closing(self._fetched), closing(loaded_steps), closing(self._decoded):
             while (loaded := next(self._decoded)) is not None:
                 if self._device_stream is not None:
@@ -154,29 +157,32 @@ class DaliLoader(DrivenLoader):
         while waiting and not found:
             step = waiting.popleft()
             spec, index_B = self.feed.pack.spec, step.sample_index_B
-            images_G1HW = torch.zeros(
-                (len(step.files), 1, spec.height_px, spec.width_px), dtype=torch.uint8, device=self.feed.device
-            )
-            for place, file in enumerate(step.files):
-                row = step.row_G[place]
-                try:
-                    images_G1HW[place] = self._decode_alone(Files([file], index_B[row : row + 1]))
-                except DecodeError as reason:
-                    found = True
-                    self._corrupt.add(int(index_B[row]), f"cannot be decoded ({reason})")
-                    index_B[row] = SKIPPED
-            yield self._loaded(step, images_G1HW)
+            images_G1HW = torch.zeros((len(step.files), 1, spec.height_px, spec.width_px), dtype=torch.uint8)
+            damaged = self._decode_singly(step, images_G1HW)
+            for row, reason in damaged.items():
+                self._corrupt.add(int(index_B[row]), f"cannot be decoded ({reason})")
+                index_B[row] = SKIPPED
+            found = bool(damaged)
+            yield self._loaded(step, images_G1HW.to(self.feed.device))
         if not found:
             raise RuntimeError("DALI failed, though it decodes every image of the batches that it had") from error
 
-    def _decode_alone(self, files: Files) -> torch.Tensor:
-        """Return the image of a single file, uint8 [1, H, W], in memory of its own."""
-        pipeline = self._new_pipeline(alone=True)
-        try:
-            with closing(pipeline.run(iter([files]))) as run:
-                return next(run).images_G1HW[0].clone()
-        finally:
+    def _decode_singly(self, step: _Fetched, images_G1HW: torch.Tensor) -> dict[int, DecodeError]:
+        """Decode a step's files one by one into `images_G1HW`, on the host; return row -> what is wrong with it."""
+        damaged: dict[int, DecodeError] = {}
+        pipeline: DecodingPipeline | None = None
+        for place, (row, file) in enumerate(zip(step.row_G.tolist(), step.files, strict=True)):
+            pipeline = pipeline or self._new_pipeline(alone=True)
+            try:
+                with closing(pipeline.run(iter([Files([file], step.sample_index_B[row : row + 1])]))) as run:
+                    images_G1HW[place] = next(run).images_G1HW[0].cpu()
+            except DecodeError as error:
+                damaged[row] = error
+                pipeline.close()
+                pipeline = None
+        if pipeline is not None:
             pipeline.close()
+        return damaged
 
     def _loaded(self, step: _Fetched, images_G1HW: torch.Tensor | None) -> LoadedStep:
         """Return a step's batch on the loader's device, rows without an image black."""

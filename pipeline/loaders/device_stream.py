@@ -1,5 +1,7 @@
 """Copies to memory of a GPU that is torch's own, beside whatever the GPU computes."""
 
+from contextlib import AbstractContextManager
+
 import torch
 
 from pipeline.batch import Batch
@@ -16,6 +18,10 @@ class DeviceStream:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def current(self) -> AbstractContextManager[object]:
+        """Return the context in which the calling thread works on this stream, for what comes before `send`."""
+        return torch.cuda.stream(self._stream)
 
     def send(self, batch: Batch) -> Batch:
         """Return `batch` on the device, complete; called by the loader's threads."""
