@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from manifests.errors import ConfigError
 from manifests.selection import class_prior
@@ -27,7 +26,7 @@ from trainer.losses import LossParts
 from trainer.methods import METHODS, LossInputs
 from trainer.mixup import mixup_draw
 from trainer.nvum import log_prior
-from trainer.optim import is_fused, set_learning_rate, step_unless
+from trainer.optim import clip_gradients_, is_fused, set_learning_rate, step_unless
 from trainer.precision import autocast, resolve_precision
 from trainer.replicas import data_parallel
 from trainer.schedule import learning_rate
@@ -225,11 +224,7 @@ class TrainStep:
         state, config = self.state, self.config
         scaled, skips = state.scaler.is_enabled(), config.step.on_nonfinite == "skip"
         state.scaler.unscale_(state.optimiser)
-        weights = [weight for weight in self._weights if weight.grad is not None]
-        norm = get_total_norm([weight.grad for weight in weights if weight.grad is not None])
-        if config.step.clip_norm > 0:
-            clip_grads_with_norm_(weights, config.step.clip_norm, norm)
-        finite = norm.isfinite()
+        finite = clip_gradients_(self._weights, config.step.clip_norm).isfinite()
 
         if self._host_looks and not bool(finite):
             if not skips and not (scaled and self._loss_is_finite(parts)):

@@ -41,5 +41,6 @@ def test_densenet_in_buffers_is_densenet() -> None:
     for one, other in zip(plain.parameters(), buffered.parameters(), strict=True):
         assert one.grad is not None
         torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-5 * float(one.grad.abs().max()))
-    for one, other in zip(plain.buffers(), buffered.buffers(), strict=True):
-        torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-7)
+    buffers = dict(buffered.named_buffers())
+    for name, value in plain.named_buffers():
+        torch.testing.assert_close(buffers[name], value, rtol=1e-6, atol=1e-7, msg=name)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from manifests.errors import ConfigError
-from trainer.optim import OptimConfig, build_optimiser, set_learning_rate
+from trainer.optim import OptimConfig, OptimName, build_optimiser, clip_gradients_, set_learning_rate, step_unless
 
 
 def net() -> nn.Module:
@@ -106,3 +106,39 @@ def test_impossible_settings_are_refused_by_name(option: str, value: Any) -> Non
 def test_nesterov_without_momentum_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"optim\.momentum above 0"):
         OptimConfig(name="sgd", nesterov=True, momentum=0.0)
+
+
+@pytest.mark.parametrize("limit", [0.0, 0.5, 1e9])
+def test_clipping_is_that_of_torch(limit: float) -> None:
+    ours, theirs = net(), net()
+    theirs.load_state_dict(ours.state_dict())
+    for model in (ours, theirs):
+        model(torch.randn(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))).square().sum().backward()
+    norm = clip_gradients_(ours.parameters(), limit)
+    expected = torch.nn.utils.clip_grad_norm_(theirs.parameters(), limit or float("inf"))
+    assert torch.equal(norm, expected)
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert torch.equal(one.grad, other.grad)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("skipped", [0, 1])
+def test_a_step_that_the_device_leaves_out_was_never_there(name: OptimName, skipped: int) -> None:
+    """Also the first one, where the averages do not exist yet."""
+    ours, plain = net(), net()
+    plain.load_state_dict(ours.state_dict())
+    optimisers = [build_optimiser(model.parameters(), OptimConfig(name=name, lr=0.1)) for model in (ours, plain)]
+    for number in range(4):
+        spoilt = number == skipped
+        for model, optimiser in zip((ours, plain), optimisers, strict=True):
+            optimiser.zero_grad()
+            loss = model(torch.randn(4, 1, 6, 6, generator=torch.Generator().manual_seed(number))).square().sum()
+            (loss * float("nan") if spoilt else loss).backward()
+        step_unless(optimisers[0], torch.tensor(spoilt))
+        if not spoilt:
+            optimisers[1].step()
+    for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+        assert bool(one.isfinite().all())
+        assert torch.equal(one, other)

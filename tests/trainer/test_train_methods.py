@@ -8,13 +8,13 @@ import torch
 
 from tests.trainer.tiny_runs import assert_same_run, before_step, newest_checkpoint, own_events, settings
 from trainer import launch
-from trainer.methods import METHODS
+from trainer.methods import METHODS, LossName
 from trainer.step import TrainStep
 from trainer.trained_model import load_trained_model
 
 
 @pytest.mark.parametrize("loss", METHODS)
-def test_every_loss_trains_by_one_flag(loss: str, tiny_pack: Path, tmp_path: Path) -> None:
+def test_every_loss_trains_by_one_flag(loss: LossName, tiny_pack: Path, tmp_path: Path) -> None:
     run = launch.train(settings(tiny_pack, loss={"name": loss}, run={"log_every_steps": 1}), out=tmp_path / "run").run
     losses = [event["loss"] for event in own_events(run) if event["event"] == "train"]
     assert len(losses) == 8
