@@ -40,13 +40,8 @@ def test_every_contender_runs_and_is_compared_with_as_many_processes(
     monkeypatch.setattr("tools.bench_pack.RESULTS", tmp_path)
     report(contenders, {each.name: [Run(3.0, 1.0), Run(1.0, 1.0), Run(2.0, 1.0)] for each in contenders}, task, "")
     lines = capsys.readouterr().out.splitlines()
-    assert (
-        lines[1].split()
-        == (
-            "limit x1 3.0 (2.0 to 6.0); 1.00 of_limit, 1.00 of_pillow; 1.000 times one process; "
-            "166.67 ms of processor an image"
-        ).split()
-    )
+    told = "3.0 (2.0 to 6.0); 1.00 of_limit, 1.00 of_pillow; 1.000 times one process; 166.67 ms of processor an image"
+    assert " ".join(lines[1].split()) == f"limit x1 {told}"
     assert "1.00 of_ffcv_rgb" in lines[2]
     assert len((tmp_path / "pack.csv").read_text().splitlines()) == 1 + len(contenders)
 
