@@ -135,9 +135,12 @@ def pack(
 
 def run(manifest: Path, roots: Mapping[str, Path], folder: Path, config: "PackConfig", *, train_command: str) -> None:
     """Pack all shards, or a range of them, with a progress bar; print what came of it."""
+    from pipeline.packing import kernels
     from pipeline.packing.packer import pack_manifest, pack_range
     from pipeline.packing.partial import PartialPack
 
+    if kernels.library is None:
+        err.print(f"warning: {kernels.MISSING}", markup=False)
     try:
         with progress_bar("images") as bar:
             task = bar.add_task("pack", total=None)

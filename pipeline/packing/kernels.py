@@ -17,7 +17,7 @@ MISSING = (
 """What to tell the user where `library` is None."""
 
 WEIGHT_BITS = 22
-SIZE, INT, POINTER = ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p
+SIZE, POINTER = ctypes.c_size_t, ctypes.c_void_p
 
 
 class Axis(NamedTuple):
