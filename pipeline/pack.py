@@ -167,8 +167,8 @@ def only_pack(workspace: Workspace, formats: Sequence[str]) -> Path:
         raise PackError(f"{unfinished[0]}: packing was interrupted; run `cxr-prep pack --resume` first")
     others = f" ({len(folders)} of another format)" if folders else ""
     raise PackError(
-        f"{workspace.packs}: no pack of format {' or '.join(formats)}{others}; run `cxr-prep pack` first, "
-        "or name a pack with --pack"
+        f"{workspace.packs}: no pack of format {' or '.join(formats)}{others}; run `cxr-prep pack --format "
+        f"{formats[0]}` first, name a pack with --pack, or choose another --loader"
     )
 
 

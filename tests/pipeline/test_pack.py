@@ -122,7 +122,7 @@ def test_interrupted_pack_names_resume(tmp_path: Path) -> None:
 
 def test_only_pack_is_the_one_that_can_be_read(folder: Path, tmp_path: Path) -> None:
     workspace = Workspace(home=tmp_path / "home")
-    with pytest.raises(PackError, match="no pack of format raw; run `cxr-prep pack` first"):
+    with pytest.raises(PackError, match="no pack of format raw; run `cxr-prep pack --format raw` first"):
         only_pack(workspace, ["raw"])
     (workspace.packs / "nih-8-raw.partial").mkdir(parents=True)
     with pytest.raises(PackError, match=r"nih-8-raw.partial: packing was interrupted; run `cxr-prep pack --resume`"):
