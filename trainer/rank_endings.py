@@ -78,8 +78,7 @@ def _quiet(is_quiet: bool) -> Iterator[None]:
         yield
     finally:
         logging.disable(disabled)
-        if sys.exc_info()[0] is None:
-            out.quiet, err.quiet = before
+        out.quiet, err.quiet = before
 
 
 def _speak() -> None:

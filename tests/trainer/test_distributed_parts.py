@@ -1,7 +1,11 @@
 """What ranks say to each other, and what their replicas become: the laws of the parts, with 2 and 3 real processes."""
 
+import json
 import signal
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,15 +14,17 @@ import torch
 from torch import nn
 
 from manifests.errors import ConfigError, UserError
+from pipeline import console
 from pipeline.order import epoch_order
 from tests.trainer.several_ranks import on_ranks, plain_net
 from tests.trainer.tiny_runs import different_leaves, same_bits
+from trainer import quiet_start as starting
 from trainer.distributed import ALONE, Ranks, launched_ranks
 from trainer.losses import LossParts, bce_loss
 from trainer.memory import NVUMMemory
 from trainer.memory_merge import leave_marks_to_first_, merge_memory_
 from trainer.nvum import NVUMConfig, log_prior, nvum_step
-from trainer.rank_endings import SaidByRankZero, has_lost_a_rank
+from trainer.rank_endings import SaidByRankZero, ending_in_order, has_lost_a_rank
 from trainer.replicas import average_statistics_, data_parallel, mean_statistics
 from trainer.settle import device_of_rank
 from trainer.signals import StopRequest
@@ -335,3 +341,57 @@ def test_each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_a_lost_connection_is_told_from_a_fault(error: Exception, is_lost: bool) -> None:
     assert has_lost_a_rank(error) == is_lost
+
+
+@pytest.mark.parametrize(("rank", "message"), [(0, "the disk is full"), (1, "rank 1: the disk is full")])
+def test_an_error_of_one_rank_alone_names_it_and_reaches_torchruns_report(
+    rank: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    with pytest.raises(UserError) as error, ending_in_order(rank):
+        raise ConfigError("the disk is full")
+    assert str(error.value) == message
+    written = json.loads((tmp_path / "error.json").read_text())["message"]
+    assert written["message"] == written["extraInfo"]["py_callstack"] == f"error: {message}"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(SaidByRankZero(), 2), (RuntimeError("[gloo/pair.cc] Connection closed by peer"), 1)]
+)
+def test_a_rank_without_a_fault_of_its_own_leaves_after_the_others(
+    error: Exception, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waited = []
+    monkeypatch.setattr("trainer.rank_endings.wait_to_be_ended", lambda: waited.append(True))
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+
+    def fail() -> None:
+        console.err.print("nobody reads this")
+        raise error
+
+    with pytest.raises(SystemExit) as ending, ending_in_order(1):
+        fail()
+    assert (ending.value.code, waited) == (code, [True])
+    assert not (tmp_path / "error.json").exists(), "the launcher looks for the cause elsewhere"
+    said = capsys.readouterr().err
+    assert "nobody reads this" not in said
+    assert not console.err.quiet
+    assert ("rank 1: another rank is gone" in said) == (code == 1)
+
+
+@pytest.mark.parametrize(("code", "is_shown"), [(2, False), (0, False), (None, True)])
+def test_a_mistake_in_the_command_line_is_not_said_by_other_ranks(
+    code: int | None, is_shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waited = []
+    monkeypatch.setattr(starting, "wait_to_be_ended", lambda: waited.append(True))
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with nullcontext() if code is None else pytest.raises(SystemExit), starting.quiet_start():
+        if code is None:
+            starting.speak()
+        print("usage: ...")
+        if code is not None:
+            sys.exit(code)
+    assert ("usage" in capsys.readouterr().out) == is_shown
+    assert waited == ([True] if code == 2 else [])

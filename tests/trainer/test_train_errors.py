@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from manifests.errors import ConfigError, UserError
-from pipeline.errors import MissingBackendError, PackError
+from pipeline.errors import PackError
 from tests.factories import make_pack
 from tests.trainer.tiny_runs import (
     BCE,
@@ -48,7 +48,7 @@ from trainer.trained_model import load_trained_model
         ({"model": {"pretrained": "imagenet"}}, ConfigError, "there are no ImageNet weights of the model small"),
         ({"model": {"pretrained": "nowhere.pth"}}, ConfigError, "nowhere.pth"),
         ({"loader": {"backend": "rwa"}}, ConfigError, "did you mean"),
-        ({"loader": {"backend": "dali"}}, MissingBackendError, "dali"),
+        ({"loader": {"backend": "dali"}}, PackError, "which the loader 'dali' does not read"),
         ({"run": {"device": "tpu"}}, ConfigError, "run.device=tpu: expected auto, cpu, cuda or cuda:N"),
         ({"run": {"device": "cuda:99"}}, ConfigError, "run.device=cuda:99: this machine has"),
         ({"schedule": {"warmup_epochs": 2.0}}, ConfigError, "the warm-up must end before the run does"),
