@@ -19,6 +19,7 @@ from trainer.data import TrainingData
 from trainer.display import Display
 from trainer.distributed import Ranks
 from trainer.events import EventLog
+from trainer.guarded_update import nonfinite_loss
 from trainer.memory_merge import merge_memory_
 from trainer.precision import autocast
 from trainer.replicas import average_statistics_
@@ -26,7 +27,7 @@ from trainer.run_folder import RunFolder
 from trainer.sections import as_values
 from trainer.signals import AGREE_EVERY_STEPS, StopRequest
 from trainer.state import Best, TrainState
-from trainer.step import TrainStep, nonfinite_loss
+from trainer.step import TrainStep
 from trainer.stopwatch import Pace, Stopwatch, with_waits
 from trainer.sums import LossMeans
 from trainer.validation import Validation, validate

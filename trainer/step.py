@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from manifests.errors import ConfigError
 from manifests.selection import class_prior
 from pipeline.augment import augment_params
 from pipeline.loaders import LoadedStep
@@ -22,11 +21,12 @@ from trainer.config import TrainConfig
 from trainer.data import TrainingData
 from trainer.distributed import ALONE, Ranks
 from trainer.forward import runner
+from trainer.guarded_update import GuardedUpdate
 from trainer.losses import LossParts
 from trainer.methods import METHODS, LossInputs
 from trainer.mixup import mixup_draw
 from trainer.nvum import log_prior
-from trainer.optim import clip_gradients_, is_fused, set_learning_rate, step_unless
+from trainer.optim import set_learning_rate
 from trainer.precision import autocast, resolve_precision
 from trainer.replicas import data_parallel
 from trainer.schedule import learning_rate
@@ -56,7 +56,7 @@ class TrainStep:
             data: targets and prior.
             state: what every step moves.
             ranks: the processes of the run.
-            host_looks: whether the host asks after each step if all is finite; by default where it costs nothing.
+            host_looks: see `GuardedUpdate`.
         """
         self.config = config
         self.data = data
@@ -67,7 +67,6 @@ class TrainStep:
         self.steps_per_epoch = self._num_steps_left(0)
         self.precision = resolve_precision(config.step.precision, device)
         self.method = METHODS[config.loss.name]
-        self._host_looks = (device.type == "cpu" or not is_fused(state.optimiser)) if host_looks is None else host_looks
         self._targets_NC = torch.from_numpy(data.train.targets_NC).to(device)
         self._mask_NC = torch.from_numpy(data.train.mask_NC).to(device)
         self._log_prior_C = log_prior(torch.from_numpy(data.prior_C)).float().to(device)
@@ -75,8 +74,7 @@ class TrainStep:
         largest = 1 - 1 / (data.train.num_selected + 1)
         self._log_odds_C = torch.from_numpy(prior_C.clip(max=largest)).logit().float().to(device)
 
-        # Collected once: a walk over the modules of a DenseNet takes a millisecond.
-        self._weights, self._buffers = list(state.student.parameters()), list(state.student.buffers())
+        self._update = GuardedUpdate(config.step, state, ranks, device=device, host_looks=host_looks)
         self._student = data_parallel(self._runner(state.student), ranks, device)
         self._teacher = None if state.teacher is None else self._runner(state.teacher.module)
 
@@ -125,11 +123,10 @@ class TrainStep:
         state = self.state
         set_learning_rate(state.optimiser, self.next_lr)
         state.optimiser.zero_grad(set_to_none=True)
-        skips = self.config.step.on_nonfinite == "skip"
-        statistics = [buffer.clone() for buffer in self._buffers] if skips else []
+        self._update.remember()
         state.student.train()
         shared = self._forward_backward(loaded, sample_index_B) if len(sample_index_B) else self._without_samples()
-        parts = self._update(shared, statistics)
+        parts = self._update(shared)
         state.cursor.step += 1
         state.cursor.consumed = loaded.consumed
         return parts
@@ -216,49 +213,6 @@ class TrainStep:
             loss = loss * self.ranks.world_size  # losses of ranks add up, but gradients are averaged
         self.state.scaler.scale(loss).backward(gradient=seed)  # type: ignore[no-untyped-call]
 
-    def _update(self, parts: LossParts, statistics: list[torch.Tensor]) -> LossParts:
-        """Move weights, scaler and teacher, unless the gradient is not finite; the same on every rank.
-
-        fp16's scaler makes gradients overflow on purpose, to find its scale: that stops no run.
-        """
-        state, config = self.state, self.config
-        scaled, skips = state.scaler.is_enabled(), config.step.on_nonfinite == "skip"
-        state.scaler.unscale_(state.optimiser)
-        finite = clip_gradients_(self._weights, config.step.clip_norm).isfinite()
-
-        if self._host_looks and not bool(finite):
-            if not skips and not (scaled and self._loss_is_finite(parts)):
-                raise self.ranks.shared(nonfinite_loss(epoch=state.cursor.epoch, step=state.cursor.step))
-            for buffer, before in zip(self._buffers, statistics, strict=skips):
-                buffer.copy_(before)
-            if scaled:
-                state.scaler.step(state.optimiser)  # does nothing but take note
-                state.scaler.update()
-            return parts._replace(applied=finite) if skips else parts
-        if scaled:
-            state.scaler.step(state.optimiser)
-            state.scaler.update()
-        elif self._host_looks:
-            state.optimiser.step()
-        else:
-            step_unless(state.optimiser, ~finite)
-
-        applied = None if self._host_looks or not skips else finite
-        if applied is not None:
-            for buffer, before in zip(self._buffers, statistics, strict=True):
-                torch.where(applied, buffer, before, out=buffer)
-        if state.teacher is not None:
-            state.teacher.update(state.student, applied=applied)
-        if self._host_looks:
-            return parts
-        if skips:
-            return parts._replace(applied=finite)
-        return parts if scaled else parts._replace(loss=torch.where(finite, parts.loss, float("nan")))
-
-    def _loss_is_finite(self, parts: LossParts) -> bool:
-        """Tell whether the loss is finite on every rank; waits for the device."""
-        return bool(self.ranks.all_true(parts.loss.isfinite()))
-
     def _gradients_stay_here(self) -> AbstractContextManager[object]:
         """Return the context in which gradients are added up on this rank only."""
         context: AbstractContextManager[object] = getattr(self._student, "no_sync", nullcontext)()
@@ -273,12 +227,3 @@ def part_sizes(batch_size: int, num_parts: int) -> Iterator[int]:
     num_parts = min(num_parts, batch_size)
     for part in range(num_parts):
         yield (batch_size - part - 1) // num_parts + 1
-
-
-def nonfinite_loss(*, epoch: int, step: int) -> ConfigError:
-    """Return the error that stops a run whose loss is not a finite number."""
-    return ConfigError(
-        f"epoch {epoch}, step {step}: the loss or its gradient is not a finite number, so the run stops; its "
-        "checkpoints are from before. Lower optim.lr, set step.clip_norm=1, use step.precision=fp32, or go on over "
-        "such steps with --set step.on_nonfinite=skip"
-    )
