@@ -65,6 +65,11 @@ def test_installed_package_is_the_one_imported(installed: Path, package: str, tm
     assert Path(file.strip()).is_relative_to(installed)
 
 
+def test_compiled_loops_are_installed_too(installed: Path, tmp_path: Path) -> None:
+    code = "from pipeline.packing import kernels; print(kernels.library is not None)"
+    assert run(installed / "bin" / "python", "-c", code, folder=tmp_path).strip() == "True"
+
+
 @pytest.mark.parametrize("package", SHIPPED)
 def test_import_name_is_ours_alone(package: str) -> None:
     assert {*importlib.metadata.packages_distributions()[package]} == {"cxr-nvum"}
