@@ -43,16 +43,15 @@ def ending_in_order(rank: int) -> Iterator[None]:
             wait_to_be_ended()
             sys.exit(USER_ERROR_EXIT_CODE)
         except UserError as error:
-            _speak()
             message = str(error) if rank == 0 else f"rank {rank}: {error}"
             _tell_launcher(f"error: {message}")
             if rank == 0:
                 raise
             raise UserError(message) from error
         except Exception as error:
-            _speak()
             if has_lost_a_rank(error):
                 first_line = str(error).splitlines()[0]
+                err.quiet = False
                 err.print(f"rank {rank}: another rank is gone, whose error counts ({first_line})", markup=False)
                 wait_to_be_ended()
                 sys.exit(1)
@@ -79,10 +78,6 @@ def _quiet(is_quiet: bool) -> Iterator[None]:
     finally:
         logging.disable(disabled)
         out.quiet, err.quiet = before
-
-
-def _speak() -> None:
-    err.quiet = False
 
 
 def _tell_launcher(message: str) -> None:
