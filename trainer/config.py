@@ -78,6 +78,9 @@ class StepConfig:
     compile: bool = False
     """Whether torch.compile makes programs of the networks: minutes at the start."""
 
+    cudnn_benchmark: bool = True
+    """Whether cuDNN tries its algorithms once a shape and keeps the fastest; only on a GPU."""
+
     cuda_graph: bool = False
     """Whether the networks' launches are recorded once and replayed; one GPU only."""
 

@@ -38,6 +38,7 @@ FREE_KEYS = frozenset(
         "run.wandb_project",
         "step.compile",
         "step.cuda_graph",
+        "step.cudnn_benchmark",
         "step.on_nonfinite",
     }
 )

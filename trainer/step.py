@@ -74,6 +74,8 @@ class TrainStep:
         largest = 1 - 1 / (data.train.num_selected + 1)
         self._log_odds_C = torch.from_numpy(prior_C.clip(max=largest)).logit().float().to(device)
 
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = config.step.cudnn_benchmark
         self._update = GuardedUpdate(config.step, state, ranks, device=device, host_looks=host_looks)
         self._student = data_parallel(self._runner(state.student), ranks, device)
         self._teacher = None if state.teacher is None else self._runner(state.teacher.module)
