@@ -77,6 +77,8 @@ def check_scans(frame: Frame, content: bytes) -> None:
     Raises:
         Rejection: it is not.
     """
+    if frame.num_components == 1 and frame.marker != PROGRESSIVE:
+        return  # whatever follows its only scan is not decoded
     num_scans = content.count(SCAN)
     if num_scans * frame.width * frame.height > MAX_SCAN_PIXELS:
         raise Rejection(Reason.TOO_LARGE, f"{frame.width} x {frame.height} px in {num_scans} scans")
