@@ -23,7 +23,11 @@ _STREAM_X, _STREAM_Y, _STREAM_FLIP, _STREAM_ANGLE, _STREAM_SHIFT_X, _STREAM_SHIF
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """What may happen to a training image; the defaults are the authors' recipe for NIH."""
+    """What may happen to a training image; the defaults are the authors' recipe for NIH.
+
+    ``recipe = "chexpert"`` in a training recipe's section `augment` stands for all values of `chexpert`; others
+    beside it come on top.
+    """
 
     crop_scale: tuple[float, float] = (0.2, 1.0)
     """Smallest and largest area of the crop, as a fraction of the image; (1, 1) with crop_ratio (1, 1): no crop."""
@@ -56,6 +60,18 @@ class AugmentConfig:
             value = getattr(self, name)
             if not 0 <= value <= largest:
                 raise ConfigError(f"augment: {name} = {value}, expected 0..{largest:g}")
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """Return a recipe by its name, as `augment.recipe` of a training recipe gives it.
+
+        Raises:
+            ConfigError: there is no recipe of that name.
+        """
+        recipes = {"none": cls.none, "nih": cls.nih, "chexpert": cls.chexpert}
+        if name not in recipes:
+            raise ConfigError(f"augment: recipe = {name!r}, expected one of: {', '.join(recipes)}")
+        return recipes[name]()
 
     @classmethod
     def none(cls) -> Self:

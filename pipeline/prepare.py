@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import torch
 
 from pipeline.augment import AugmentParams
-from pipeline.resample_cpu import resample_cpu
+from pipeline.resample_cpu import has_compiled_loop, resample_cpu
 from pipeline.resample_plain import resample
 
 IMAGENET_GRAY_MEAN = 0.449
@@ -22,6 +22,18 @@ IMAGENET_GRAY_STD = 0.226
 
 HAS_TRITON = find_spec("triton") is not None
 """CUDA builds of torch for Linux bring it along; without it PyTorch's own resample does the same in more launches."""
+
+
+def slower_path(device: torch.device) -> str | None:
+    """Return what to tell a user whose images are prepared in a slower way than they could be; None: they are not."""
+    if device.type == "cpu" and not has_compiled_loop():
+        return (
+            "the compiled resample is not installed, so PyTorch prepares images: the same bits, ten times slower or "
+            "more; install a C compiler (Debian: apt-get install gcc) and install the project again"
+        )
+    if device.type == "cuda" and not HAS_TRITON:
+        return "triton is not installed, so PyTorch prepares images in several launches; run `pip install triton`"
+    return None
 
 
 def prepare_images(

@@ -41,6 +41,11 @@ def load() -> ctypes.CDLL | None:
 library = load()
 
 
+def has_compiled_loop() -> bool:
+    """Return whether the compiled loop was built when the package was installed."""
+    return library is not None
+
+
 def resample_cpu(
     images_B1HW: torch.Tensor, params: AugmentParams, out_size_px: int, *, scale: float = 1.0, bias: float = 0.0
 ) -> torch.Tensor:

@@ -15,6 +15,7 @@ from manifests.workspace import Workspace
 from pipeline.loaders import Loader, LoaderConfig, open_loader
 from pipeline.order import step_sizes
 from pipeline.pack import Pack
+from pipeline.prepare import slower_path
 from trainer.checkpoint import Identities
 from trainer.config import TrainConfig
 from trainer.data import TrainingData, find_pack, open_training_data
@@ -213,14 +214,15 @@ def opened(stack: ExitStack, config: TrainConfig, data: TrainingData, ranks: Ran
             load_weights=load_weights,
             ranks=ranks,
         )
+        # Whole shards are compared by the training loader, samples of a tar by the loader that reads them.
+        valid_config = replace(config.loader, verify=config.loader.verify and data.pack.format == "tar")
         parts = Parts(
             config=config,
             data=data,
             ranks=ranks,
             state=state,
             train_loader=loader(data.train, config.loader),
-            # The training loader compares the checksums of the same shards.
-            valid_loader=loader(data.valid, replace(config.loader, verify=False)) if data.valid.num_selected else None,
+            valid_loader=loader(data.valid, valid_config) if data.valid.num_selected else None,
         )
     if not ranks.is_alone:  # weights are equal on all ranks, what is drawn from here on (dropout) is not
         seed_generators(stream_seed(config.run.seed, ranks.rank))
@@ -268,7 +270,8 @@ def _run(run: RunFolder, parts: Parts, *, resumed_from: Path | None = None, warn
             identities=_identities(config, parts.data),
             ranks=ranks,
         )
-        for message in warnings:
+        slower = slower_path(torch.device(config.run.device))
+        for message in [*warnings, *([slower] if slower else [])]:
             loop.warn(message)
         finished = loop.run_to_end()
         return Outcome(run=run.folder, finished=finished, exit_code=0 if finished else stop.exit_code)

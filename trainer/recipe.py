@@ -2,12 +2,14 @@
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from manifests.errors import ConfigError
+from pipeline.augment import AugmentConfig
 from trainer.config import TrainConfig
 from trainer.sections import Values, check
 
@@ -34,9 +36,22 @@ def given(*, recipe: str | None, assignments: Iterable[str], options: Mapping[st
     layers += options.items()
     merged: Values = {}
     for source, values in layers:
-        for section, keys in check(TrainConfig, values, source=source).items():
+        for section, keys in check(TrainConfig, _spelt_out(values, source), source=source).items():
             merged.setdefault(section, {}).update(keys)
     return merged
+
+
+def _spelt_out(values: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    """Return `values` with the values of the recipe that `augment.recipe` names, those beside it on top."""
+    augment = values.get("augment")
+    if not isinstance(augment, Mapping) or "recipe" not in augment:
+        return values
+    others = {key: value for key, value in augment.items() if key != "recipe"}
+    try:
+        named = asdict(AugmentConfig.named(str(augment["recipe"])))
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+    return {**values, "augment": named | others}
 
 
 def find_recipe(name: str) -> Path:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline import resample_cpu
 from pipeline.augment import AugmentConfig, AugmentParams, augment_params
-from pipeline.prepare import prepare_images
+from pipeline.prepare import prepare_images, slower_path
 from pipeline.resample_plain import resample
 
 MEAN, STD = 0.449, 0.226
@@ -186,3 +186,12 @@ def test_images_given_stay_as_they_were() -> None:
     for params in (None, augment_params(0, 0, np.arange(2), AugmentConfig.chexpert())):
         prepare_images(images_B1HW, params, 8)
         assert torch.equal(images_B1HW, before)
+
+
+def test_a_slower_way_is_named_where_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert slower_path(cpu) is None
+    monkeypatch.setattr(resample_cpu, "library", None)
+    monkeypatch.setattr("pipeline.prepare.HAS_TRITON", False)
+    assert "install a C compiler" in str(slower_path(cpu))
+    assert "pip install triton" in str(slower_path(cuda))

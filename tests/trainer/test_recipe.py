@@ -1,5 +1,6 @@
 """Options win over --set, which wins over the recipe, which wins over the defaults."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given as given_by_hypothesis
 from hypothesis import strategies as st
 
 from manifests.errors import ConfigError
+from pipeline.augment import AugmentConfig
 from trainer.config import TrainConfig
 from trainer.recipe import RECIPES, find_recipe, given, parse_assignment, read_recipe
 from trainer.sections import Values, build
@@ -27,6 +29,22 @@ def test_the_later_layer_wins(tmp_path: Path) -> None:
     assert (config.run.epochs, config.run.seed, config.run.log_every_steps) == (7, 6, 5)
     assert config.optim.lr == 0.5
     assert config.run.num_threads == TrainConfig().run.num_threads
+
+
+def test_an_augmentation_recipe_stands_for_its_values_and_others_come_on_top(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('[augment]\nrotation_degrees = 5.0\nrecipe = "chexpert"\n')
+    assert resolved(recipe).augment == replace(AugmentConfig.chexpert(), rotation_degrees=5.0)
+    assert resolved(recipe, ("augment.recipe=none",)).augment == AugmentConfig.none()
+    assert resolved(recipe, ("augment.recipe=nih", "augment.translation=0.5")).augment == AugmentConfig(translation=0.5)
+
+
+@pytest.mark.parametrize("text", ["[augment]\nrecipe = 3\n", '[augment]\nrecipe = "nhi"\n'])
+def test_an_augmentation_recipe_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path, text: str) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(text)
+    with pytest.raises(ConfigError, match=r"mine\.toml: augment: recipe = .*, expected one of: none, nih, chexpert"):
+        resolved(recipe)
 
 
 def test_of_two_assignments_the_last_wins() -> None:
