@@ -75,9 +75,21 @@ def memory_parts() -> list[Part]:
     for name in ("small", "densenet121"):
         student = build_model(name, NUM_OUTPUTS, input_size_px=SIZE_PX)
         teacher = EMATeacher(student)
-        what = f"EMA teacher's update, {name}"
-        parts.append(Part(what, what, 1, "updates", partial(teacher.update, student)))
+        what, peer = f"EMA teacher's update, {name}", f"EMA teacher's update, {name}, tensor by tensor"
+        parts.append(Part(peer, peer, 1, "updates", partial(update_one_by_one, teacher, student)))
+        parts.append(Part(what, peer, 1, "updates", partial(teacher.update, student)))
     return parts
+
+
+@torch.no_grad()
+def update_one_by_one(teacher: EMATeacher, student: torch.nn.Module) -> None:
+    """Do what the teacher's update does, by a loop."""
+    theirs = student.state_dict()
+    for name, own in teacher.module.state_dict().items():
+        if own.is_floating_point():
+            own.lerp_(theirs[name], 1 - teacher.decay)
+        else:
+            own.copy_(theirs[name])
 
 
 def order_parts() -> list[Part]:
