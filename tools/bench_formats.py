@@ -9,7 +9,7 @@ The same gray films, already decoded and resized, are written by one process wit
 - ``ffcv gray``, ``ffcv rgb``: FFCV's own DatasetWriter with one worker (its bytes are the same only then), without
   checksums; in a process that is ended if it hangs, whose start and imports do not count.
 
-With ``--encoders`` Pillow's options for PNG and JPEG take their place: what `tar` was chosen from.
+With ``--encoders`` encoders of single images take their place, those of `tar` and what else Pillow offers.
 
 JPEGs are decoded again by Pillow: PSNR beside the pixels that went in, of the worst film and the mean of all. Without
 ``--images`` films are drawn. One row a contender and size goes to tools/results/formats.csv.
@@ -24,7 +24,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -36,14 +35,16 @@ from pipeline.pack_format import PackFormat
 from pipeline.packing.checksums import HashingSink
 from pipeline.packing.decoded import DecodedImage
 from pipeline.packing.formats import FORMATS
+from pipeline.packing.png_encode import encode_png
 from pipeline.packing.shard_format import ShardLayout
-from pipeline.packing.tar import Z_RLE
 from tools.benchmark import RESULTS, append_row, summarise
 from tools.ffcv_writer import write_with_ffcv
 from tools.pack_films import draw_films
 
 QUALITIES = (85, 90, 95, 98)
 PNG_LEVELS = (1, 3, 6, 9)
+Z_RLE = 3
+"""zlib's strategy that looks for nothing but runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument("--num-images", type=int, default=256, help="images a run (default 256)")
     parser.add_argument("--sizes", default="256,512,1024", help="sizes in px (default 256,512,1024)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each contender (default 5)")
-    parser.add_argument("--encoders", action="store_true", help="compare Pillow's options instead")
+    parser.add_argument("--encoders", action="store_true", help="compare encoders of single images instead")
     arguments = parser.parse_args()
     compared = encoders() if arguments.encoders else contenders()
     with tempfile.TemporaryDirectory() as name:
@@ -147,27 +148,38 @@ def writing_with_ffcv(*, colour: bool) -> Callable[[np.ndarray, Path], float]:
 
 
 def encoders() -> list[Contender]:
-    """Return options of Pillow that a `tar` could be written with."""
-    pngs = {f"png level {level}": {"format": "PNG", "compress_level": level} for level in PNG_LEVELS}
-    options = pngs | {
-        "png Z_RLE": {"format": "PNG", "compress_type": Z_RLE},
-        "jpg q95": {"format": "JPEG", "quality": 95},
-        "jpg q95 optimize": {"format": "JPEG", "quality": 95, "optimize": True},
+    """Return ways to encode that a `tar` could be written with: ours for PNG, and options of Pillow's."""
+    pngs = {f"pillow png level {level}": pillow("PNG", compress_level=level) for level in PNG_LEVELS}
+    chosen = {
+        "png": encode_png,
+        **pngs,
+        "pillow png Z_RLE": pillow("PNG", compress_type=Z_RLE),
+        "jpg q95": pillow("JPEG", quality=95),
+        "jpg q95 optimize": pillow("JPEG", quality=95, optimize=True),
     }
-    return [Contender(name=name, run=encoding(**chosen)) for name, chosen in options.items()]
+    return [Contender(name=name, run=encoding_with(encode)) for name, encode in chosen.items()]
 
 
-def encoding(**options: Any) -> Callable[[np.ndarray, Path], float]:
+def pillow(image_format: str, **options: int) -> Callable[[np.ndarray], bytes]:
+    """Return Pillow's encoder with these options."""
+
+    def encode(film_SS: np.ndarray) -> bytes:
+        content = io.BytesIO()
+        Image.fromarray(film_SS).save(content, image_format, **options)
+        return content.getvalue()
+
+    return encode
+
+
+def encoding_with(encode: Callable[[np.ndarray], bytes]) -> Callable[[np.ndarray, Path], float]:
     """Return a contender's `run` that only encodes."""
 
     def run(films_NSS: np.ndarray, folder: Path) -> float:
         begin_s = time.perf_counter()
-        with (folder / "images").open("wb") as file:
-            for film_SS in films_NSS:
-                content = io.BytesIO()
-                Image.fromarray(film_SS).save(content, **options)
-                file.write(content.getbuffer())
-        return time.perf_counter() - begin_s
+        encoded = [encode(film_SS) for film_SS in films_NSS]
+        elapsed_s = time.perf_counter() - begin_s
+        (folder / "images").write_bytes(b"".join(encoded))
+        return elapsed_s
 
     return run
 
@@ -192,7 +204,7 @@ def measure(compared: Sequence[Contender], films_NSS: np.ndarray, folder: Path, 
         rate = summarise([len(films_NSS) / one_s for one_s in all_s])
         worst_db, mean_db = losses_db.get(name, (None, None))
         loss = "" if mean_db is None else f", PSNR {mean_db:.1f} dB, worst {worst_db:.1f}"
-        print(f"{size_px:5} px  {name:16} {rate.median:8.0f} images/s, {sizes[name]:9.0f} bytes an image{loss}")
+        print(f"{size_px:5} px  {name:18} {rate.median:8.0f} images/s, {sizes[name]:9.0f} bytes an image{loss}")
         append_row(
             RESULTS / "formats.csv",
             {

@@ -78,6 +78,7 @@ class PackPlan:
             **recorded_encoding(self.config.format, self.config.encoding),
             "pixel_rule": PIXEL_RULE,
             "pillow": metadata.version("pillow"),  # decodes and encodes JPEG, the same way for all shards
+            "deflate": metadata.version("deflate"),  # encodes PNG
             "identity": self.identity,
             "num_samples": self.num_samples,
             "samples_per_shard": self.samples_per_shard,

@@ -19,6 +19,7 @@ from pipeline.errors import PackError
 from pipeline.image_spec import ImageSpec
 from pipeline.pack import Pack
 from pipeline.pack_files import Shard
+from pipeline.packing.png_encode import encode_png
 from pipeline.packing.shard_cut import MAX_SHARD_BYTES
 from pipeline.packing.shard_format import ShardLayout
 from pipeline.packing.tar import TarFormat
@@ -328,3 +329,11 @@ def test_large_packs_are_cut_into_shards_of_about_256_mib(size_px: int, encoding
     step = TarFormat().samples_per_shard(10_000_000, spec, encoding)
     assert MAX_SHARD_BYTES / 8 < step * size_px**2 * bits / 8 < 8 * MAX_SHARD_BYTES  # raw pixels
     assert TarFormat().samples_per_shard(100, spec, encoding) == 64
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([8, 16]), st.integers(0, 2**32))
+def test_pngs_are_read_by_pillow_as_they_were_written(height_px: int, width_px: int, bits: int, seed: int) -> None:
+    pixels_HW = np.random.default_rng(seed).integers(0, 1 << bits, (height_px, width_px), dtype=f"u{bits // 8}")
+    with Image.open(io.BytesIO(encode_png(pixels_HW[::-1, ::-1]))) as image:
+        assert image.mode == ("L" if bits == 8 else "I;16")
+        np.testing.assert_array_equal(np.asarray(image), pixels_HW[::-1, ::-1])

@@ -48,8 +48,8 @@ def test_it_compares_encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     bench_formats.main()
     with (tmp_path / "formats.csv").open(newline="") as file:
         num_bytes = {row["contender"]: int(row["bytes_per_image"]) for row in csv.DictReader(file)}
-    assert len(num_bytes) == 7
-    assert num_bytes["png level 9"] <= num_bytes["png level 1"]
+    assert len(num_bytes) == 8
+    assert num_bytes["pillow png level 9"] <= num_bytes["pillow png level 1"]
     assert num_bytes["jpg q95 optimize"] <= num_bytes["jpg q95"]
 
 
