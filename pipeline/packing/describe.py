@@ -77,7 +77,9 @@ def describe(plan: PackPlan, shards: Sequence[PackedShard], partial: PartialPack
         rejected_sha256=_write_parquet(
             partial.pack / REJECTED_FILE, pa.Table.from_pylist(rows, schema=REJECTED_SCHEMA)
         ),
-        checksums_sha256=_write_parquet(partial.pack / CHECKSUMS_FILE, _checksums_of(partial, shards, begins)),
+        checksums_sha256=_write_parquet(
+            partial.pack / CHECKSUMS_FILE, _checksums_of(partial, shards, begins), use_dictionary=False
+        ),
         target_names=plan.target_names,
     )
     write_bytes_atomically(partial.pack / PACK_FILE, pack.to_json())
