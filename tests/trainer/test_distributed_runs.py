@@ -43,13 +43,14 @@ def with_normal_statistics(pack: Path) -> Values:
 
 
 def without_batch_statistics(pack: Path, *, batch_size: int) -> Values:
-    """What several processes compute as one does; a schedule that moves the learning rate at every step."""
+    """What several processes compute as one does, in parts; a schedule that moves the learning rate at every step."""
     return settings(
         pack,
         NVUM,
         data={"label_space": "nih14"},
         loader={"batch_size": batch_size},
         loss={"mixup": False},
+        step={"accumulate": 2},
         optim={"name": "sgd", "lr": 0.5},
         schedule={"name": "cosine", "warmup_epochs": 0.5},
         run={"log_every_steps": 1},
