@@ -6,25 +6,22 @@ Every rank runs this loop over its share of each step; what is written is writte
 from contextlib import closing
 from functools import partial
 from math import isfinite
-from time import monotonic
-
-import torch
 
 from pipeline.loaders import Loader
 from pipeline.order import epoch_order
 from pipeline.prepare import prepare_images
-from trainer.checkpoint import Checkpoint, Identities, identities_as_values, write_checkpoint
+from trainer.checkpoint import Identities
+from trainer.checkpoint_writer import CheckpointWriter
 from trainer.config import TrainConfig
 from trainer.data import TrainingData
 from trainer.display import Display
 from trainer.distributed import Ranks
 from trainer.events import EventLog
 from trainer.guarded_update import nonfinite_loss
-from trainer.memory_merge import merge_memory_
+from trainer.memory_merge import end_epoch_of_memory_
 from trainer.precision import autocast
 from trainer.replicas import average_statistics_
 from trainer.run_folder import RunFolder
-from trainer.sections import as_values
 from trainer.signals import AGREE_EVERY_STEPS, StopRequest
 from trainer.state import Best, TrainState
 from trainer.step import TrainStep
@@ -61,18 +58,18 @@ class TrainingLoop:
         self.config = config
         self.data = data
         self.state = state
-        self.run = run
         self.log = log
         self.train_loader = train_loader
         self.valid_loader = valid_loader
         self.stop = stop
         self.display = display
-        self.identities = identities
         self.ranks = ranks
+        self._checkpoints = CheckpointWriter(
+            config=config, state=state, run=run, log=log, identities=identities, ranks=ranks
+        )
         self.step = TrainStep(config, data, state, ranks)
         self._run_watch, self._epoch_watch, self._window_watch = Stopwatch(), Stopwatch(), Stopwatch()
         self._elapsed_before_s = state.elapsed_s
-        self._written_s = monotonic()
         self._warned_of_waits = False
         self._num_rows_skipped = 0
 
@@ -145,8 +142,7 @@ class TrainingLoop:
         run, step = self.config.run, self.state.cursor.step
         is_due = run.checkpoint_every_steps > 0 and step % run.checkpoint_every_steps == 0
         if self.ranks.is_alone or step % AGREE_EVERY_STEPS == 0:
-            minutes = (monotonic() - self._written_s) / 60
-            is_due |= self.stop.agree(self.ranks, is_due=0 < run.checkpoint_every_minutes <= minutes)
+            is_due |= self.stop.agree(self.ranks, is_due=self._checkpoints.is_due)
             if self.stop.signal is not None:
                 raise Stopped
         if is_due and not is_last:
@@ -222,53 +218,21 @@ class TrainingLoop:
         self._warn_of_waits(pace.data_wait_fraction)
         self._warn_of_skipped(means.num_rows_skipped)
 
-        self._end_epoch_of_memory(means)
+        if state.memory is not None:
+            end_epoch_of_memory_(
+                state.memory, means, num_selected=self.data.train.num_selected, epoch=cursor.epoch, ranks=self.ranks
+            )
         state.epoch_sums.reset()
         cursor.epoch, cursor.consumed = cursor.epoch + 1, 0
         if is_best:
-            weights = self._identified(state.weights(self.ranks))
-            if self.ranks.is_first:
-                write_checkpoint(self.run.checkpoints.best, weights)
+            self._checkpoints.write_best()
         self._write_checkpoint()
-
-    def _end_epoch_of_memory(self, means: LossMeans) -> None:
-        """Merge the replicas of the memory, count its rows, and let the next epoch read what this one wrote.
-
-        Raises:
-            RuntimeError: a sample was written twice or not at all.
-        """
-        memory = self.state.memory
-        if memory is None:
-            return
-        merge_memory_(memory, self.ranks)
-        num_selected = self.data.train.num_selected
-        expected = num_selected - means.num_rows_skipped - means.num_rows_nonfinite
-        if memory.num_touched != expected and not means.num_steps_skipped:
-            raise self.ranks.shared(
-                RuntimeError(
-                    f"memory: {memory.num_touched:,} rows were written in epoch {self.state.cursor.epoch}, expected "
-                    f"{expected:,}: {num_selected:,} selected, {means.num_rows_skipped:,} skipped, "
-                    f"{means.num_rows_nonfinite:,} not finite"
-                )
-            )
-        memory.end_epoch()
 
     def _write_checkpoint(self) -> None:
         """Write the state as it is, after a look at the losses: one that is not finite never reaches the disk."""
         self._finite(self.state.epoch_sums.read(self.ranks))
         self.state.elapsed_s = self._elapsed_s()
-        content = self._identified(self.state.checkpoint(self.ranks)) | {"events_num_bytes": self.log.sync()}
-        if self.ranks.is_first:
-            self.run.checkpoints.write(self.state.cursor.step, content)
-        self._written_s = monotonic()
-
-    def _identified(self, content: Checkpoint) -> Checkpoint:
-        return content | {
-            "identities": identities_as_values(self.identities),
-            "config": as_values(self.config),
-            "num_threads": torch.get_num_threads(),
-            "world_size": self.ranks.world_size,
-        }
+        self._checkpoints.write()
 
     def _finite(self, means: LossMeans) -> LossMeans:
         if means.num_samples and not isfinite(means.loss):

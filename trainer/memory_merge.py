@@ -7,6 +7,7 @@ import torch
 
 from trainer.distributed import Ranks
 from trainer.memory import NVUMMemory
+from trainer.sums import LossMeans
 
 
 @torch.no_grad()
@@ -45,6 +46,32 @@ def leave_marks_to_first_(memory: NVUMMemory, ranks: Ranks) -> None:
     """
     if not ranks.is_first:
         memory.touched_N.zero_()
+
+
+def end_epoch_of_memory_(memory: NVUMMemory, means: LossMeans, *, num_selected: int, epoch: int, ranks: Ranks) -> None:
+    """Merge the replicas, count the rows, and let the next epoch read what this one wrote.
+
+    Args:
+        memory: this rank's replica.
+        means: of the epoch over all ranks: rows that were skipped, and whose teacher was not finite.
+        num_selected: training rows.
+        epoch: which one, for the message.
+        ranks: the processes of the run.
+
+    Raises:
+        RuntimeError: a row was written by two ranks, or written + skipped + not finite are not the selected ones.
+    """
+    merge_memory_(memory, ranks)
+    num_touched = memory.num_touched
+    expected = num_selected - means.num_rows_skipped - means.num_rows_nonfinite
+    if num_touched != expected:
+        raise ranks.shared(
+            RuntimeError(
+                f"memory: {num_touched:,} rows were written in epoch {epoch}, expected {expected:,}: {num_selected:,} "
+                f"selected, {means.num_rows_skipped:,} skipped, {means.num_rows_nonfinite:,} not finite"
+            )
+        )
+    memory.end_epoch()
 
 
 _WHOLE_NUMBER = {4: torch.int32, 8: torch.int64}

@@ -50,9 +50,9 @@ def ending_in_order(rank: int) -> Iterator[None]:
             raise UserError(message) from error
         except Exception as error:
             if has_lost_a_rank(error):
-                first_line = str(error).splitlines()[0]
+                reason = str(error).split(". ")[0]
                 err.quiet = False
-                err.print(f"rank {rank}: another rank is gone, whose error counts ({first_line})", markup=False)
+                err.print(f"rank {rank}: another rank is gone, whose error counts ({reason})", markup=False)
                 wait_to_be_ended()
                 sys.exit(1)
             _tell_launcher(traceback.format_exc())  # torch itself prints the rank before each line

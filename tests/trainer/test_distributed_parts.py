@@ -22,7 +22,7 @@ from trainer import quiet_start as starting
 from trainer.distributed import ALONE, Ranks, launched_ranks
 from trainer.losses import LossParts, bce_loss
 from trainer.memory import NVUMMemory
-from trainer.memory_merge import leave_marks_to_first_, merge_memory_
+from trainer.memory_merge import end_epoch_of_memory_, leave_marks_to_first_, merge_memory_
 from trainer.nvum import NVUMConfig, log_prior, nvum_step
 from trainer.rank_endings import SaidByRankZero, ending_in_order, has_lost_a_rank
 from trainer.replicas import average_statistics_, data_parallel, mean_statistics
@@ -234,6 +234,23 @@ def test_a_merge_keeps_the_sign_of_zero_and_the_bits_of_nan() -> None:
     row = torch.tensor([-0.0, float("nan"), float("inf"), 1e-45])
     assert same_bits((row.view(torch.int32) + torch.zeros(4).view(torch.int32)).view(torch.float32), row)
     assert not same_bits(row + torch.zeros(4), row)
+
+
+def test_a_row_too_few_or_too_many_is_noticed_at_the_epochs_end() -> None:
+    memory = NVUMMemory(9, 2)
+    index_B = torch.tensor([1, 4])
+    memory.write(index_B, torch.ones(2, 2), index_B >= 0)
+    sums = LossSums(CPU)
+    zero, one = torch.tensor(0.0), torch.tensor(1)
+    sums.add(LossParts(loss=zero, bce=zero, reg=zero, num_rows_skipped=one, num_rows_nonfinite=one), 4)
+    means = sums.read(ALONE)
+    for num_selected in (3, 5):
+        with pytest.raises(RuntimeError, match=f"2 rows were written in epoch 7, expected {num_selected - 2}: "):
+            end_epoch_of_memory_(memory, means, num_selected=num_selected, epoch=7, ranks=ALONE)
+    assert not memory.previous_NC.any()
+    end_epoch_of_memory_(memory, means, num_selected=4, epoch=7, ranks=ALONE)
+    assert memory.previous_NC.any(dim=1).nonzero().flatten().tolist() == [1, 4]
+    assert memory.num_touched == 0
 
 
 def test_gradients_are_those_of_one_process(results: list[dict[str, Any]]) -> None:

@@ -27,9 +27,9 @@ from tests.trainer.tiny_runs import (
     settings,
     with_column,
 )
-from trainer import launch
+from trainer import launch, methods
 from trainer.events import read_events
-from trainer.losses import LossParts, bce_loss
+from trainer.losses import LossParts
 from trainer.run_folder import RunFolder
 from trainer.sections import Values
 from trainer.step import TrainStep
@@ -102,15 +102,15 @@ def test_an_empty_training_selection_is_refused_with_what_was_left_out(tmp_path:
     assert not (tmp_path / "run").exists()
 
 
-def poisoned(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def poisoned(number: int, monkeypatch: pytest.MonkeyPatch, name: str = "bce_loss") -> None:
     """Make the loss of the step after `number` steps a NaN."""
-    calls = iter(range(1000))
+    calls, compute = iter(range(1000)), getattr(methods, name)
 
     def loss(*arguments: Any, **keywords: Any) -> LossParts:
-        parts = bce_loss(*arguments, **keywords)
+        parts: LossParts = compute(*arguments, **keywords)
         return parts if next(calls) != number else parts._replace(loss=parts.loss * float("nan"))
 
-    monkeypatch.setattr("trainer.methods.bce_loss", loss)
+    monkeypatch.setattr(methods, name, loss)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(
@@ -144,6 +144,15 @@ def test_a_skipped_step_changes_no_weight_and_is_counted(
     assert same == [False] * 5 + [True, False]
     events = own_events(tmp_path / "run")
     assert [event["num_steps_skipped"] for event in events if event["event"] == "train"] == [0] * 6 + [1, 0]
+    assert [event["num_steps_skipped"] for event in events if event["event"] == "epoch"] == [0, 1]
+
+
+def test_rows_of_a_skipped_step_are_counted_in_the_memory(
+    tiny_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poisoned(6, monkeypatch, "nvum_step")
+    launch.train(settings(tiny_pack, NVUM, step={"on_nonfinite": "skip"}), out=tmp_path / "run")
+    events = own_events(tmp_path / "run")
     assert [event["num_steps_skipped"] for event in events if event["event"] == "epoch"] == [0, 1]
 
 
