@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from manifests.errors import ConfigError
 from tests.trainer.tiny_runs import assert_same_run, before_step, newest_checkpoint, own_events, settings
 from trainer import launch
 from trainer.methods import METHODS, LossName
@@ -64,3 +65,10 @@ def test_a_run_goes_on_however_its_networks_are_called(
     plain, changed = (newest_checkpoint(tmp_path / name) for name in ("plain", "changed"))
     for name, value in plain["student"].items():
         assert torch.equal(value, changed["student"][name]), name
+
+
+def test_parts_of_a_single_small_image_are_refused(tiny_pack: Path, tmp_path: Path) -> None:
+    asked = settings(tiny_pack, model={"name": "densenet121"}, step={"accumulate": 8})
+    with pytest.raises(ConfigError, match=r"a single image, of 32 px.*fewer parts .step.accumulate."):
+        launch.train(asked, out=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []

@@ -58,7 +58,7 @@ MODELS: dict[str, ModelSpec] = {
 
 
 def refuse_small_images_alone(name: str, *, input_size_px: int, step_sizes: Iterable[int]) -> None:
-    """Refuse steps of a single image that is too small to have batch statistics.
+    """Refuse steps, or parts of them, of a single image that is too small to have batch statistics.
 
     Raises:
         ConfigError: there is such a step.
@@ -67,7 +67,8 @@ def refuse_small_images_alone(name: str, *, input_size_px: int, step_sizes: Iter
     if input_size_px < smallest_px and 1 in step_sizes:
         raise ConfigError(
             f"model.name={name}: a step has a single image, of {input_size_px} px, and batch statistics need more; "
-            f"use --set loader.batch_size=3 or more and at least two images, or images of {smallest_px} px"
+            f"use --set loader.batch_size=3 or more and at least two images, fewer parts (step.accumulate), or images "
+            f"of {smallest_px} px"
         )
 
 
