@@ -24,7 +24,7 @@ from tools.benchmark import RESULTS, append_row, summarise
 from tools.interleaved import wait_for
 from trainer.config import TrainConfig
 from trainer.distributed import ALONE
-from trainer.launch import Parts, opened, settled
+from trainer.parts import Parts, opened, settled
 from trainer.sections import build
 from trainer.step import TrainStep
 from trainer.stopwatch import with_waits

@@ -16,9 +16,9 @@ from trainer.config import TrainConfig
 from trainer.data import TrainingData
 from trainer.display import duration
 from trainer.distributed import ALONE, Ranks
-from trainer.launch import Parts, opened, settled
 from trainer.memory_estimate import Need, memory_needs
 from trainer.methods import METHODS
+from trainer.parts import Parts, opened, settled
 from trainer.sections import NONE, Values, as_values, build
 from trainer.step import TrainStep
 

@@ -1,46 +1,36 @@
 """From what a command line asks for to a run that trained: settle, open, build, run, close."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 from manifests.errors import ConfigError
-from manifests.selection import Selection
 from manifests.workspace import Workspace
-from pipeline.loaders import Loader, LoaderConfig, open_loader
-from pipeline.order import step_sizes
 from pipeline.pack import Pack
 from pipeline.prepare import slower_path
 from trainer.checkpoint import Identities
 from trainer.config import TrainConfig
-from trainer.data import TrainingData, find_pack, open_training_data
 from trainer.display import Display
 from trainer.distributed import ALONE, Ranks
 from trainer.events import EventLog, SilentLog
 from trainer.loop import TrainingLoop
 from trainer.methods import METHODS
-from trainer.models.registry import refuse_small_images_alone
+from trainer.parts import Parts, identities_of, opened, settled
 from trainer.resume import (
     Resumption,
     cut_history,
     differences_of_process,
     newest_readable,
     refuse_other_results,
-    what_ranks_share,
 )
-from trainer.rng import seed_generators, stream_seed
 from trainer.run_folder import RunFolder, next_run_name, only_unfinished
 from trainer.sections import Values, as_values, build
-from trainer.settle import device_of_rank, settle
 from trainer.signals import StopRequest
-from trainer.sinks import open_sinks, refuse_missing_sinks
-from trainer.state import TrainState, new_state
-from trainer.step import part_sizes
+from trainer.sinks import open_sinks
 
 logger = logging.getLogger(__name__)
 
@@ -57,17 +47,6 @@ class Outcome:
 
     exit_code: int = 0
     """0, and 130 where Ctrl-C stopped it."""
-
-
-class Parts(NamedTuple):
-    """What a run is made of, open."""
-
-    config: TrainConfig
-    data: TrainingData
-    ranks: Ranks
-    state: TrainState
-    train_loader: Loader
-    valid_loader: Loader | None
 
 
 def train(given: Values, *, out: Path | None = None, ranks: Ranks = ALONE) -> Outcome:
@@ -116,7 +95,7 @@ def resume(given: Values, *, out: Path | None = None, ranks: Ranks = ALONE) -> O
             refuse_other_results(begun, config, run)
         if is_finished:
             return _finished_already(run)
-        resumed = ranks.from_first(lambda: _taken_over(stack, run, _identities(config, data)))
+        resumed = ranks.from_first(lambda: _taken_over(stack, run, identities_of(config, data)))
         parts = opened(stack, config, data, ranks, load_weights=resumed is None)
         warnings: list[str] = []
         if resumed is not None:
@@ -164,71 +143,6 @@ def _finished_already(run: RunFolder) -> Outcome:
     return Outcome(run=run.folder, finished=True)
 
 
-def settled(config: TrainConfig, ranks: Ranks) -> tuple[TrainConfig, TrainingData]:
-    """Return the configuration without open choices, and its data."""
-    folder = find_pack(config.data, backend=config.loader.backend, workspace=Workspace.current())
-    data = open_training_data(folder, space_name=config.data.label_space, prior_form=config.loss.prior_form)
-    config = settle(config, data.pack, ranks)
-    refuse_missing_sinks(config.run)
-    refuse_small_images_alone(
-        config.model.name,
-        input_size_px=config.model.input_size_px,
-        step_sizes=(
-            size
-            for share in _shares(data.train.num_selected, config.loader.batch_size, ranks.world_size)
-            for size in part_sizes(share, config.step.accumulate)
-        ),
-    )
-    return config, data
-
-
-def opened(stack: ExitStack, config: TrainConfig, data: TrainingData, ranks: Ranks, *, load_weights: bool) -> Parts:
-    """Return state and loaders; the stack closes the loaders."""
-    ranks.refuse_differences(what_ranks_share(config, _identities(config, data)))
-    device = device_of_rank(config.run.device, ranks)
-    if device.type == "cuda" and not ranks.is_alone:
-        torch.cuda.set_device(device)
-    ranks = ranks.for_device(device)
-    torch.set_num_threads(config.run.num_threads)
-    seed_generators(config.run.seed)
-
-    def loader(selection: Selection, loader_config: LoaderConfig) -> Loader:
-        return stack.enter_context(
-            open_loader(
-                loader_config,
-                pack=data.pack,
-                sample_index_n=selection.sample_index_n,
-                seed=config.run.seed,
-                device=device,
-                rank=ranks.rank,
-                world_size=ranks.world_size,
-            )
-        )
-
-    with ranks.together():
-        state = new_state(
-            config,
-            num_rows=data.pack.num_samples,
-            num_outputs=len(data.space.findings),
-            device=device,
-            load_weights=load_weights,
-            ranks=ranks,
-        )
-        # Whole shards are compared by the training loader, samples of a tar by the loader that reads them.
-        valid_config = replace(config.loader, verify=config.loader.verify and data.pack.format == "tar")
-        parts = Parts(
-            config=config,
-            data=data,
-            ranks=ranks,
-            state=state,
-            train_loader=loader(data.train, config.loader),
-            valid_loader=loader(data.valid, valid_config) if data.valid.num_selected else None,
-        )
-    if not ranks.is_alone:  # weights are equal on all ranks, what is drawn from here on (dropout) is not
-        seed_generators(stream_seed(config.run.seed, ranks.rank))
-    return parts
-
-
 def _run(run: RunFolder, parts: Parts, *, resumed_from: Path | None = None, warnings: Sequence[str] = ()) -> Outcome:
     """Run the loop with history, display and signals, which close whatever happens."""
     config, state, ranks = parts.config, parts.state, parts.ranks
@@ -267,7 +181,7 @@ def _run(run: RunFolder, parts: Parts, *, resumed_from: Path | None = None, warn
             valid_loader=parts.valid_loader,
             stop=stop,
             display=display,
-            identities=_identities(config, parts.data),
+            identities=identities_of(config, parts.data),
             ranks=ranks,
         )
         slower = slower_path(torch.device(config.run.device))
@@ -280,16 +194,6 @@ def _run(run: RunFolder, parts: Parts, *, resumed_from: Path | None = None, warn
 def _history(run: RunFolder, config: TrainConfig, step: int) -> EventLog:
     """Return the run's history, open, with the sinks that see it too."""
     return EventLog(run.events_file, open_sinks(run.folder, config.run, values=as_values(config), step=step))
-
-
-def _shares(n: int, batch_size: int, world_size: int) -> Iterator[int]:
-    """Yield how many samples of each step a rank has: the larger share and the smaller one, where it has any."""
-    for size in step_sizes(n, batch_size=batch_size, world_size=world_size):
-        yield from {-(-size // world_size), size // world_size} - {0}
-
-
-def _identities(config: TrainConfig, data: TrainingData) -> Identities:
-    return data.identities(model=config.model.name, input_size_px=config.model.input_size_px)
 
 
 def _create_numbered(config: TrainConfig, pack: Pack) -> RunFolder:
