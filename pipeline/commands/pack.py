@@ -10,7 +10,7 @@ import typer
 
 from pipeline.console import err, out, progress_bar
 from pipeline.image_spec import Resize
-from pipeline.pack_format import PackFormat
+from pipeline.pack_format import PackFormat, training_command
 
 if TYPE_CHECKING:
     from pipeline.packing.config import PackConfig
@@ -129,7 +129,7 @@ def pack(
         roots,
         folder,
         config,
-        train_command="cxr-train" if out_folder is None else f"cxr-train --pack {shlex.quote(str(folder))}",
+        train_command=training_command(config.format, config.encoding.colour, out_folder),
     )
 
 

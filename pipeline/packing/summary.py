@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 
 from manifests.schema import SPLITS
 from pipeline.pack import REJECTED_FILE, Pack, files_of
+from pipeline.pack_format import training_command
 from pipeline.packing.rejects import count_reasons
 
 RESIZES = {
@@ -40,8 +41,8 @@ def summary_lines(pack: Pack) -> list[str]:
         "rejected": _rejected(pack),
         "size": f"{_size(num_bytes)} in {len(pack.shards):,} shards, "
         f"{num_bytes / max(pack.num_samples - len(pack.rejected), 1) / 1000:,.1f} kB an image",
-        "read by": f"cxr-train; {READERS[pack.format]}",
-        "next": f"cxr-prep verify {folder}; cxr-train --pack {folder}",
+        "read by": f"{'cxr-train; ' if pack.encoding.colour == 'gray' else ''}{READERS[pack.format]}",
+        "next": f"cxr-prep verify {folder}; {training_command(pack.format, pack.encoding.colour, pack.folder)}",
     }
     if pack.target_names:
         lines["targets"] = f"{pack.encoding.targets}: float32 of {', '.join(pack.target_names)}"

@@ -1,6 +1,7 @@
 """`cxr-prep pack` and `cxr-prep verify` as a person runs them."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from typer.testing import CliRunner
 from manifests.errors import UserError
 from manifests.workspace import Workspace
 from pipeline.cli import app
+from pipeline.loaders import BACKENDS
+from pipeline.pack_format import LOADERS, PackFormat
 from tests.factories import image_names, make_manifest, make_release
 
 NUM_IMAGES = 12
@@ -96,3 +99,20 @@ def test_user_error_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[
     assert process.stderr.count("\n") == 1
     assert process.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("pack_format", "loader"), [("raw", ""), ("tar", " --loader dali"), ("beton", " --loader ffcv")]
+)
+def test_the_next_command_names_the_loader_for_the_format(release: Path, pack_format: PackFormat, loader: str) -> None:
+    assert f"next      cxr-train{loader}\n" in run("pack", "--size", "8", "--format", pack_format)
+    folder = Workspace.current().pack_path("nih", 8, pack_format)
+    assert f"cxr-train{loader} --pack {shlex.quote(str(folder))}" in run("info", folder)
+
+
+def test_every_format_has_a_loader_that_reads_it() -> None:
+    assert {pack_format: pack_format in BACKENDS[name].formats for pack_format, name in LOADERS.items()} == {
+        "raw": True,
+        "tar": True,
+        "beton": True,
+    }

@@ -58,7 +58,11 @@ def test_info_says_what_a_person_wants_to_know(packed: Pack) -> None:
     assert lines["images"].startswith("24 px, stretched to it; pixels by rule ")
     assert lines["format"].startswith(f"{packed.format}: ")
     assert "kB an image" in lines["size"]
-    assert f"cxr-train --pack {packed.folder}" in lines["next"]
+    if packed.encoding.colour == "gray":
+        loader = {"raw": "", "tar": " --loader dali", "beton": " --loader ffcv"}[packed.format]
+        assert f"cxr-train{loader} --pack {packed.folder}" in lines["next"]
+    else:
+        assert "read it with FFCV; cxr-train reads gray betons" in lines["next"]
     assert ("targets" in lines) == bool(packed.target_names)
 
 
