@@ -32,7 +32,7 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Packs:
 def test_a_batch_that_is_dropped_is_not_written_under_waiting_kernels(case: Case, packs: Packs) -> None:
     """The consumer's stream is far behind when Python lets go of the batches, and must still see the right pixels."""
     images_NHW = torch.from_numpy(numbered_images(NUM_IMAGES, SIZE_PX)).cuda()
-    consumer = torch.cuda.Stream()
+    consumer = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     different = torch.zeros((), dtype=torch.int64, device="cuda")
     busy = torch.randn(2048, 2048, device="cuda")
     with torch.cuda.stream(consumer), opened(packs, case, batch_size=16, device="cuda") as loader:
