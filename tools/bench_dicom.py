@@ -72,6 +72,8 @@ def main() -> None:
                 function()
                 if run:
                     times_s[kind, what].append(time.process_time() - begin_s)
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as process:
+            peak_mib = {kind: process.submit(decode_peak_mib, paths, spec).result() for kind, paths in files.items()}
         packed_kb = {kind: pack(paths, folder, spec) / len(paths) / 1000 for kind, paths in files.items()}
         source_mb = {
             kind: sum(path.stat().st_size for path in paths) / len(paths) / 1e6 for kind, paths in files.items()
@@ -80,7 +82,8 @@ def main() -> None:
         rate = summarise([arguments.num_images / time_s for time_s in times])
         print(
             f"{kind}, {source_mb[kind]:.1f} MB, to {arguments.size} px, {what}: {rate.median:.1f} images/s "
-            f"({rate.min:.1f} to {rate.max:.1f}), {packed_kb[kind]:.1f} kB an image packed"
+            f"({rate.min:.1f} to {rate.max:.1f}), {packed_kb[kind]:.1f} kB an image packed, "
+            f"{peak_mib[kind]:.0f} MiB a process"
         )
         append_row(
             RESULTS / "dicom.csv",
@@ -95,6 +98,7 @@ def main() -> None:
                 "images_per_s_min": f"{rate.min:.2f}",
                 "images_per_s_max": f"{rate.max:.2f}",
                 "packed_kb_per_image": f"{packed_kb[kind]:.1f}",
+                "peak_mib": f"{peak_mib[kind]:.0f}",
             },
         )
 
@@ -148,6 +152,12 @@ def decode(paths: list[Path], spec: ImageSpec) -> None:
     """Decode and resize films, nothing else."""
     for path in paths:
         read_image(path, spec)
+
+
+def decode_peak_mib(paths: list[Path], spec: ImageSpec) -> float:
+    """Decode and resize films in a process of its own; return the most memory that it had."""
+    decode(paths, spec)
+    return peak_memory_bytes() / 2**20
 
 
 def pack(paths: list[Path], folder: Path, spec: ImageSpec) -> int:
