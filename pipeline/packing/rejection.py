@@ -1,5 +1,6 @@
 """Why an image has no pixels in a pack."""
 
+import re
 from enum import StrEnum
 
 
@@ -37,6 +38,10 @@ class Reason(StrEnum):
     """Every pixel is the same: nothing was exposed, or the export failed."""
 
 
+MAX_DETAIL = 200
+"""Characters of a decoder's message that are kept."""
+
+
 class Rejection(Exception):
     """An image that cannot be packed; the pack goes on without it."""
 
@@ -44,3 +49,9 @@ class Rejection(Exception):
         super().__init__(f"{reason.replace('_', ' ')}: {detail}")
         self.reason = reason
         self.detail = detail
+
+    @classmethod
+    def of_damage(cls, error: Exception) -> "Rejection":
+        """Return what a decoder's error over a damaged file comes to: one line, the same on every run."""
+        detail = re.sub(r" at 0x[0-9a-f]+", "", " ".join(str(error).split()))
+        return cls(Reason.CORRUPT, detail[:MAX_DETAIL] or type(error).__name__)

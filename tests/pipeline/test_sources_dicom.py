@@ -1,6 +1,10 @@
 """DICOM sources: what gray a stored value becomes, every transfer syntax, and what is refused."""
 
 import io
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -271,6 +275,33 @@ def test_a_decoder_that_dies_or_spins_costs_one_image(monkeypatch: pytest.Monkey
     guarded._guard.process.kill()
     assert str(rejection(good)) == "corrupt: its decoder crashed"
     assert decode(good, SPEC).pixels_HW.shape == (40, 30)
+
+
+def test_a_jpeg_that_is_none_is_rejected_in_the_same_words_each_time() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(film(40, 30)).save(buffer, "JPEG")
+    frame = buffer.getvalue()
+    broken = frame[: frame.index(b"\xff\xc0") + 30] + bytes(400)  # past the header that was looked at
+    words = {str(rejection(encapsulated(make_dataset(film(40, 30)), broken, uid.JPEGBaseline8Bit))) for _ in range(2)}
+    assert len(words) == 1
+
+
+def test_the_decoder_s_process_leaves_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    path = tmp_path / "film.dcm"
+    path.write_bytes(compressed_by_gdcm(make_dataset(STORED, bits=12), uid.JPEGLosslessSV1, tmp_path))
+    code = (
+        "import os, signal; from pathlib import Path; from pipeline.packing.sources import guarded; "
+        f"guarded.decode(Path({str(path)!r}).read_bytes()); print(guarded._guard.process.pid, flush=True); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert done.returncode == -signal.SIGKILL
+    process = Path("/proc") / done.stdout.strip()
+    for _ in range(1000):
+        if not process.exists() or "\nState:\tZ" in (process / "status").read_text():
+            return
+        time.sleep(0.01)
+    pytest.fail("the decoder's process is still there")
 
 
 def test_dicom_files_without_pydicom_are_an_error_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,8 +84,7 @@ def decode(content: bytes, spec: ImageSpec) -> Raster:
         raise
     except Exception as error:
         # pydicom raises what it likes over a damaged file: EOFError, KeyError, AttributeError, struct.error, ...
-        detail = " ".join(str(error).split())
-        raise Rejection(Reason.CORRUPT, detail or type(error).__name__) from error
+        raise Rejection.of_damage(error) from error
 
 
 def read(content: bytes) -> Dataset:

@@ -26,7 +26,7 @@ LIMIT_S = 60
 MEMORY_BYTES = 8 << 30
 """Addresses that the process may have."""
 
-FINE = "fine"
+FINE, DAMAGED = "fine", "damaged"
 MODULE = "pipeline.packing.sources.guarded"
 
 
@@ -111,7 +111,7 @@ def serve(connection: "Connection[object, object]") -> None:
             dataset = dcmread(io.BytesIO(content))
             answer = FINE, pixel_array(dataset, decoding_plugin="gdcm", correct_unused_bits=False)
         except Exception as error:  # noqa: BLE001 - a damaged file makes a decoder raise what it likes
-            answer = "damaged", " ".join(str(error).split()) or type(error).__name__
+            answer = DAMAGED, Rejection.of_damage(error).detail
         signal.alarm(0)
         connection.send(answer)
 

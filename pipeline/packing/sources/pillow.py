@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from pipeline.packing.rejection import Reason, Rejection
+from pipeline.packing.rejection import Rejection
 from pipeline.packing.sources.limits import check_size
 
 Plugin = TypeVar("Plugin", bound=ImageFile)
@@ -32,7 +32,7 @@ def opened(plugin: type[Plugin], content: bytes) -> Plugin:
         raise
     except Exception as error:
         # A damaged file makes a decoder raise what it likes: OSError, SyntaxError, ValueError, struct.error, ...
-        raise Rejection(Reason.CORRUPT, str(error) or type(error).__name__) from error
+        raise Rejection.of_damage(error) from error
     check_size(*image.size)
     return image
 
@@ -50,7 +50,7 @@ def load(image: ImageFile) -> None:
     except MemoryError:
         raise
     except Exception as error:
-        raise Rejection(Reason.CORRUPT, str(error) or type(error).__name__) from error
+        raise Rejection.of_damage(error) from error
 
 
 def gray(image: Image.Image) -> np.ndarray:
