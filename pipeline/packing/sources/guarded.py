@@ -116,10 +116,17 @@ def serve(connection: "Connection[object, object]") -> None:
         connection.send(answer)
 
 
+def lower_limit(kind: int, value: int) -> None:
+    """Limit this process to `value`, unless it is limited to less already."""
+    _, hard = resource.getrlimit(kind)
+    if hard == resource.RLIM_INFINITY or hard > value:
+        resource.setrlimit(kind, (value, value))
+
+
 def main() -> None:
     """Serve the parent on the other end of the descriptor."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    lower_limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    lower_limit(resource.RLIMIT_CORE, 0)
     try:
         serve(Connection(int(sys.argv[1])))
     except (EOFError, ConnectionError):
