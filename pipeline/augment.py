@@ -17,6 +17,9 @@ Floats = npt.NDArray[np.float64]
 NUM_CROP_TRIES = 10
 """Draws of a crop before the centre is taken, as in torchvision's RandomResizedCrop."""
 
+MAX_ALPHA = 2.0
+"""Largest alpha of MixUp and CutMix; the papers take 0.1 to 1."""
+
 # Streams of `pipeline.order.uniform`: every number that is drawn for a sample has its own. Crop tries use 0..19.
 _STREAM_X, _STREAM_Y, _STREAM_FLIP, _STREAM_ANGLE, _STREAM_SHIFT_X, _STREAM_SHIFT_Y = range(2 * NUM_CROP_TRIES, 26)
 
@@ -44,6 +47,12 @@ class AugmentConfig:
     translation: float = 0.0
     """Largest shift in x and in y, to both sides, as a fraction of what the crop shows."""
 
+    mixup_alpha: float = 0.0
+    """MixUp: images are averaged with others of the batch, the share drawn from Beta(alpha, alpha); 0: not at all."""
+
+    cutmix_alpha: float = 0.0
+    """CutMix: a part of each image comes from another one, its area drawn from Beta(alpha, alpha); 0: not at all."""
+
     def __post_init__(self) -> None:
         """Refuse impossible values.
 
@@ -56,10 +65,21 @@ class AugmentConfig:
         low, high = _pair("crop_ratio", self.crop_ratio)
         if not 0 < low <= high < float("inf"):
             raise ConfigError(f"augment: crop_ratio = [{low}, {high}], expected 0 < smallest <= largest")
-        for name, largest in (("flip_probability", 1.0), ("rotation_degrees", 180.0), ("translation", 1.0)):
+        for name, largest in (
+            ("flip_probability", 1.0),
+            ("rotation_degrees", 180.0),
+            ("translation", 1.0),
+            ("mixup_alpha", MAX_ALPHA),
+            ("cutmix_alpha", MAX_ALPHA),
+        ):
             value = getattr(self, name)
             if not 0 <= value <= largest:
                 raise ConfigError(f"augment: {name} = {value}, expected 0..{largest:g}")
+
+    @property
+    def mixes_images(self) -> bool:
+        """Whether images of a batch are mixed with one another (`trainer.image_mixing`)."""
+        return self.mixup_alpha > 0 or self.cutmix_alpha > 0
 
     @classmethod
     def named(cls, name: str) -> Self:

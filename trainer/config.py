@@ -187,6 +187,13 @@ class TrainConfig:
                 "step.compile=true with model.recompute=true: the compiler itself decides what it computes again; "
                 "leave one of them out"
             )
+        if self.augment.mixes_images and METHODS[self.loss.name].memory_columns:
+            mixing = "mixup_alpha" if self.augment.mixup_alpha else "cutmix_alpha"
+            raise ConfigError(
+                f"augment.{mixing}={getattr(self.augment, mixing):g} with loss.name={self.loss.name}: its memory keeps "
+                f"what is predicted for single images, and a mixture is none; set augment.{mixing}=0, or choose a loss "
+                "without memory, as in --loss bce"
+            )
         if self.schedule.warmup_epochs >= self.run.epochs:
             raise ConfigError(
                 f"schedule.warmup_epochs={self.schedule.warmup_epochs:g}: the warm-up must end before the run does, "

@@ -22,6 +22,7 @@ from trainer.data import TrainingData
 from trainer.distributed import ALONE, Ranks
 from trainer.forward import runner
 from trainer.guarded_update import GuardedUpdate
+from trainer.image_mixing import mixed, mixing_draw
 from trainer.losses import LossParts
 from trainer.methods import METHODS, LossInputs
 from trainer.mixup import mixup_draw
@@ -141,6 +142,17 @@ class TrainStep:
         index_B = loaded.batch.sample_index_B
         row_B = index_B.clamp(min=0)  # a row that does not count (-1) has no targets; the loss leaves it out
         targets_BC, mask_BC = self._targets_NC[row_B], self._mask_NC[row_B]
+        if config.augment.mixes_images:
+            mixing = mixing_draw(
+                config.augment,
+                config.run.seed,
+                state.cursor.epoch,
+                loaded.consumed,
+                self.ranks.rank,
+                len(sample_index_B),
+                size_px=config.model.input_size_px,
+            )
+            images_B1hw, targets_BC, mask_BC = mixed(images_B1hw, targets_BC, mask_BC, index_B, mixing)
 
         sizes = list(part_sizes(len(sample_index_B), config.step.accumulate))
         whole: LossParts | None = None

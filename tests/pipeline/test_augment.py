@@ -181,6 +181,8 @@ def test_recipes_differ_by_rotation_and_translation() -> None:
         ("rotation_degrees", -1.0),
         ("rotation_degrees", 181.0),
         ("translation", -0.1),
+        ("mixup_alpha", -0.1),
+        ("cutmix_alpha", 2.5),
     ],
 )
 def test_impossible_values_are_refused_by_name(option: str, value: object) -> None:
