@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-Kind = Literal["rgb", "gray"]
+Kind = Literal["rgb", "rgb-raw", "gray"]
 TIMEOUT_S = 300
 
 
@@ -54,8 +54,8 @@ def write(paths: Sequence[Path], out: Path, *, kind: Kind, size_px: int, num_wor
     Args:
         paths: the files.
         out: the beton.
-        kind: `rgb`, FFCV's image field, JPEG of quality 95, which resizes with OpenCV; or `gray`, the array that
-            `cxr-prep pack --format beton` writes.
+        kind: `rgb`, FFCV's image field, JPEG of quality 95, which resizes with OpenCV; `rgb-raw`, the same with its
+            pixels as they are; or `gray`, the array that `cxr-prep pack --format beton` writes.
         size_px: side of the images in the beton.
         num_workers: FFCV's processes.
 
@@ -84,8 +84,9 @@ def _write(paths: Sequence[Path], out: Path, kind: Kind, size_px: int, num_worke
     from ffcv.fields import IntField, NDArrayField, RGBImageField
     from ffcv.writer import DatasetWriter
 
-    if kind == "rgb":
-        image = RGBImageField(write_mode="jpg", max_resolution=size_px, jpeg_quality=95)
+    if kind != "gray":
+        mode = "raw" if kind == "rgb-raw" else "jpg"
+        image = RGBImageField(write_mode=mode, max_resolution=size_px, jpeg_quality=95)
         dataset: RgbFiles = RgbFiles(paths)
     else:
         image = NDArrayField(np.dtype(np.uint8), (size_px, size_px))

@@ -1,8 +1,4 @@
-"""Loaders and augmentation, in images a second, beside what the machine could do at most.
-
-    python -m tools.bench_loaders
-
-It writes a raw pack of noise into a temporary folder and runs the contenders one after the other, round after round:
+"""Contenders of the loaders' benchmark that are ours: bare batches, preparation alone, and both together.
 
 - ``bare np.take``: threads that gather random rows of one memory map, in an order made beforehand, into as many buffers
   of the same size as `raw` goes round in; no loader that uses such buffers can be faster on this machine;
@@ -12,14 +8,12 @@ It writes a raw pack of noise into a temporary folder and runs the contenders on
 - ``raw + prepare nih``: what a training step gets: read, random resized crop, flip, normalise.
 """
 
-import argparse
 import math
-import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,19 +21,21 @@ import numpy.typing as npt
 import torch
 
 from pipeline.augment import AugmentConfig, augment_params
+from pipeline.batch import Batch
 from pipeline.encoding import Encoding
 from pipeline.image_spec import ImageSpec
 from pipeline.loaders import Loader, LoaderConfig, open_loader
 from pipeline.loaders.raw import RawLoader
+from pipeline.order import epoch_order
 from pipeline.pack import Pack, Shard
 from pipeline.prepare import prepare_images
 from pipeline.resample_plain import resample
-from tools.benchmark import RESULTS, Summary, append_row, summarise
 
 NUM_SHARDS = 64  # what `cxr-prep pack` makes of 112,120 images of 256 px
 SEED = 0
 PREPARE_IMAGES = 512
 REFERENCE_STEPS = 2
+WHOLE = "whole.npy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,56 +52,36 @@ class Contender:
     """The contender that the ratio is to."""
 
 
-def main() -> None:
-    """Measure, print and write down."""
-    parser = argparse.ArgumentParser(prog="python -m tools.bench_loaders", description="Loaders and augmentation.")
-    parser.add_argument("--images", type=int, default=20_000, help="images in the pack (default 20,000: 1.2 GiB)")
-    parser.add_argument("--size", type=int, default=256, help="side of a packed image in px")
-    parser.add_argument("--out-size", type=int, default=224, help="side of a prepared image in px")
-    parser.add_argument("--batch", type=int, nargs="+", default=[16, 64, 256], help="batch sizes")
-    parser.add_argument("--threads", type=int, default=2, help="threads of loaders, np.take and torch")
-    parser.add_argument("--rounds", type=int, default=15, help="measured rounds, after one to warm up")
-    parser.add_argument("--folder", type=Path, help="where the temporary pack lies (default: the system's choice)")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    with tempfile.TemporaryDirectory(prefix="bench-loaders-", dir=options.folder) as folder:
-        print(f"writing {options.images:,} images of {options.size} px, twice ...", file=sys.stderr)
-        pack = write_pack(Path(folder), options.images, options.size)
-        for batch_size in options.batch:
-            print(
-                f"\n{options.images:,} images of {options.size} px, {len(pack.shards)} shards, "
-                f"batches of {batch_size}, {options.threads} threads; images/s, median of {options.rounds} rounds"
-            )
-            measure_batch_size(pack, batch_size, options)
+def opened(
+    stack: ExitStack, backend: str, pack: Pack, *, batch_size: int, num_threads: int, device: str = "cpu"
+) -> Loader:
+    """Return a loader of the whole pack, closed with `stack`; checksums are not what is measured."""
+    config = LoaderConfig(backend=backend, batch_size=batch_size, num_threads=num_threads, verify=False)
+    index_n = np.arange(pack.num_samples)
+    return stack.enter_context(open_loader(config, pack=pack, sample_index_n=index_n, seed=SEED, device=device))
 
 
-def measure_batch_size(pack: Pack, batch_size: int, options: argparse.Namespace) -> None:
-    """Measure every contender with one batch size."""
-    threads: int = options.threads
-
-    def loader(backend: str) -> Loader:
-        config = LoaderConfig(backend=backend, batch_size=batch_size, num_threads=threads, verify=False)
-        return open_loader(config, pack=pack, sample_index_n=np.arange(pack.num_samples), seed=SEED)
-
-    rows_NR = np.load(pack.folder / "whole.npy", mmap_mode="r").reshape(pack.num_samples, -1)
-    with loader("raw") as raw, loader("synthetic") as synthetic, loader("reference") as reference:
-        assert isinstance(raw, RawLoader)
-        num_places = raw.num_buffers * raw.steps_per_group
-        contenders = [
-            Contender(
-                name="bare np.take", run=bare_take(rows_NR, batch_size, threads, num_places), peer="bare np.take"
-            ),
-            Contender(name="raw", run=whole_epoch(raw), peer="bare np.take"),
-            Contender(name="synthetic", run=whole_epoch(synthetic), peer="bare np.take"),
-            Contender(name="reference", run=some_steps(reference, REFERENCE_STEPS), peer="raw"),
-            *prepare_contenders(pack.height_px, options.out_size, batch_size),
-            Contender(
-                name="raw + prepare nih",
-                run=prepared_steps(raw, max(1, PREPARE_IMAGES // batch_size), options.out_size),
-                peer="prepare nih",
-            ),
-        ]
-        report(contenders, interleaved(contenders, options.rounds), pack, batch_size, options)
+def batch_contenders(
+    stack: ExitStack, pack: Pack, *, batch_size: int, num_threads: int, out_size_px: int
+) -> list[Contender]:
+    """Return all contenders of one batch size over a pack that `write_pack` wrote."""
+    raw, synthetic, reference = (
+        opened(stack, backend, pack, batch_size=batch_size, num_threads=num_threads)
+        for backend in ("raw", "synthetic", "reference")
+    )
+    assert isinstance(raw, RawLoader)
+    num_places = raw.num_buffers * raw.steps_per_group
+    rows_NR = np.load(pack.folder / WHOLE, mmap_mode="r").reshape(pack.num_samples, -1)
+    take = bare_take(rows_NR, batch_size, num_threads, num_places)
+    prepared = prepared_steps(raw, max(1, PREPARE_IMAGES // batch_size), out_size_px)
+    return [
+        Contender(name="bare np.take", run=take, peer="bare np.take"),
+        Contender(name="raw", run=whole_epoch(raw), peer="bare np.take"),
+        Contender(name="synthetic", run=whole_epoch(synthetic), peer="bare np.take"),
+        Contender(name="reference", run=some_steps(reference, REFERENCE_STEPS), peer="raw"),
+        *prepare_contenders(pack.height_px, out_size_px, batch_size),
+        Contender(name="raw + prepare nih", run=prepared, peer="prepare nih"),
+    ]
 
 
 def bare_take(
@@ -160,19 +136,44 @@ def some_steps(loader: Loader, num_steps: int) -> Callable[[int], int]:
 
 def prepared_steps(loader: Loader, num_steps: int, out_size_px: int) -> Callable[[int], int]:
     """Return a round that reads some batches and prepares them for a model."""
-    config = AugmentConfig.nih()
 
     def run(number: int) -> int:
-        batches, done = loader.train_batches(number), 0
-        for _ in range(num_steps):
-            images_B1HW, sample_index_B = next(batches).batch
-            params = augment_params(SEED, number, sample_index_B.numpy(), config)
-            prepare_images(images_B1HW, params, out_size_px)
-            done += len(sample_index_B)
+        batches = loader.train_batches(number)
+        loaded = (step.batch for step in islice(batches, num_steps))
+        done = sum(prepare(batch, batch.sample_index_B.numpy(), number, out_size_px) for batch in loaded)
         batches.close()
         return done
 
     return run
+
+
+def prepared_epoch(loader: Loader, out_size_px: int, dtype: torch.dtype = torch.float32) -> Callable[[int], int]:
+    """Return a round that does the whole job: reads an epoch and prepares it for a model.
+
+    As in training, the host knows the indices from the order: nothing is asked back from a GPU.
+    """
+    feed = loader.feed  # type: ignore[attr-defined]
+
+    def run(number: int) -> int:
+        order = epoch_order(len(feed.sample_index_n), epoch=number, seed=feed.seed, batch_size=feed.config.batch_size)
+        return sum(
+            prepare(step.batch, feed.sample_index_n[ordered.positions_B], number, out_size_px, dtype)
+            for ordered, step in zip(order, loader.train_batches(number), strict=True)
+        )
+
+    return run
+
+
+def prepare(
+    batch: Batch,
+    sample_index_B: npt.NDArray[np.int64],
+    epoch: int,
+    out_size_px: int,
+    dtype: torch.dtype = torch.float32,
+) -> int:
+    """Crop, flip, resize and normalise a batch; return how many images it has."""
+    params = augment_params(SEED, epoch, sample_index_B, AugmentConfig.nih())
+    return len(prepare_images(batch.images_B1HW, params, out_size_px, dtype=dtype))
 
 
 def prepare_contenders(size_px: int, out_size_px: int, batch_size: int) -> list[Contender]:
@@ -197,57 +198,11 @@ def prepare_contenders(size_px: int, out_size_px: int, batch_size: int) -> list[
     return [Contender(name=name, run=repeated(work), peer="resample") for name, work in works.items()]
 
 
-def interleaved(contenders: list[Contender], rounds: int) -> dict[str, Summary]:
-    """Return each contender's images a second; round 0 warms up and does not count."""
-    rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-    for number in range(rounds + 1):
-        for contender in contenders:
-            began_s = time.perf_counter()
-            num_images = contender.run(number)
-            if number > 0:
-                rates[contender.name].append(num_images / (time.perf_counter() - began_s))
-    return {name: summarise(found) for name, found in rates.items()}
-
-
-def report(
-    contenders: list[Contender], rates: dict[str, Summary], pack: Pack, batch_size: int, options: argparse.Namespace
-) -> None:
-    """Print a table and append a row a contender to tools/results/loaders.csv."""
-    for contender in contenders:
-        rate = rates[contender.name]
-        ratio = rate.median / rates[contender.peer].median
-        print(
-            f"  {contender.name:<20}{rate.median:>12,.0f}   ({rate.min:,.0f} to {rate.max:,.0f})"
-            f"   {ratio:.3g} x {contender.peer}"
-        )
-        append_row(
-            RESULTS / "loaders.csv",
-            {
-                "contender": contender.name,
-                "size_px": pack.height_px,
-                "out_size_px": options.out_size,
-                "batch_size": batch_size,
-                "num_threads": options.threads,
-                "num_images": pack.num_samples,
-                "num_shards": len(pack.shards),
-                "rounds": options.rounds,
-                "images_per_s": round(rate.median),
-                "images_per_s_min": round(rate.min),
-                "images_per_s_max": round(rate.max),
-                "peer": contender.peer,
-                "ratio_to_peer": round(ratio, 4),
-            },
-        )
-    print(f"  raw is {rates['raw'].median / rates['reference'].median:,.0f} times as fast as reference")
-
-
 def write_pack(folder: Path, num_images: int, size_px: int) -> Pack:
     """Write shards of noise, and the same pixels as one file for `bare np.take`; return the pack."""
     per_shard = math.ceil(num_images / NUM_SHARDS)
     random = np.random.default_rng(SEED)
-    whole = np.lib.format.open_memmap(
-        folder / "whole.npy", mode="w+", dtype=np.uint8, shape=(num_images, size_px, size_px)
-    )
+    whole = np.lib.format.open_memmap(folder / WHOLE, mode="w+", dtype=np.uint8, shape=(num_images, size_px, size_px))
     shards = []
     for number, first in enumerate(range(0, num_images, per_shard)):
         rows = random.integers(0, 256, (min(per_shard, num_images - first), size_px, size_px), dtype=np.uint8)
@@ -271,7 +226,3 @@ def write_pack(folder: Path, num_images: int, size_px: int) -> Pack:
         manifest_sha256="",
         rejected_sha256="",
     )
-
-
-if __name__ == "__main__":
-    main()
