@@ -154,7 +154,7 @@ def test_closing_the_loader_ends_its_pass_loudly(case: Case, packs: Packs) -> No
 
 
 @over(CASES)
-@pytest.mark.parametrize("num_epochs", [50, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("num_epochs", [30, pytest.param(200, marks=pytest.mark.soak)])
 def test_many_epochs_leave_threads_files_and_memory_as_they_were(case: Case, num_epochs: int, packs: Packs) -> None:
     opened_once(packs, case)  # whatever is made once in a process is there now: FFCV's code, DALI's libraries
     gc.collect()
@@ -169,7 +169,7 @@ def test_many_epochs_leave_threads_files_and_memory_as_they_were(case: Case, num
                 files, anonymous_mib = num_files(), rss_anon_mib()
         assert not threads_of_loaders()
         assert num_files() == files
-        # One buffer is 256 KiB; losing one an epoch would add 10 MiB.
+        # One buffer is 256 KiB; losing one an epoch would add 5 MiB or more.
         assert rss_anon_mib() - anonymous_mib < 4
     gc.collect()
     assert num_files() == files_before
