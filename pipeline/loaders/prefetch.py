@@ -25,7 +25,7 @@ class Prefetcher(Generic[Item, Result]):
     sort; an item and a result cost one `SimpleQueue` each. An exception in `items` or `work` is raised where its result
     would have come, with the traceback of the thread; then the pass is over.
 
-    One thread consumes and closes.
+    One thread consumes and closes. No item may be None, which tells a thread to end.
     """
 
     def __init__(
