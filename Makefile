@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 PYTEST_ARGS ?=
 BIN := .venv/bin
 SETUP := PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" tools/setup.sh
-INSTALLED_FROM := pyproject.toml constraints.txt tools/setup.sh $(if $(TORCH_INDEX),asked-for-torch)
+INSTALLED_FROM := pyproject.toml constraints.txt pipeline/packing/kernels.c tools/setup.sh $(if $(TORCH_INDEX),asked-for-torch)
 
 .PHONY: help setup demo test lint format bench soak clean asked-for-torch
 .NOTPARALLEL:
@@ -44,7 +44,7 @@ soak: .venv/.development ## the long tests
 	$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
 
 clean: ## remove what make made: .venv, caches, builds (never cxr-data/)
-	rm -rf .venv .setup.log build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-data
+	rm -rf .venv .setup.log pipeline/packing/_kernels*.so build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-data
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.runtime: $(INSTALLED_FROM)
