@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from manifests.errors import ConfigError, UserError
 from trainer.quiet_start import speak
@@ -189,9 +190,11 @@ def joined_ranks(ranks: Ranks | None = None, *, init_method: str = "env://") -> 
         yield ranks
         return
     with ending_in_order(ranks.rank):
-        dist.init_process_group(
-            "gloo", init_method=init_method, rank=ranks.rank, world_size=ranks.world_size, timeout=TIMEOUT
-        )
+        store, rank, world_size = next(rendezvous(init_method, ranks.rank, ranks.world_size, timeout=TIMEOUT))
+        # torchrun that starts a run again (--max-restarts) may keep its store, with addresses of those who are gone.
+        attempt = f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+        store = dist.PrefixStore(attempt, store)  # type: ignore[attr-defined]
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=TIMEOUT)
         yield replace(ranks, control=dist.group.WORLD)
         # After a failure nobody tidies up: that could wait for a rank which is gone.
         dist.destroy_process_group()

@@ -1,4 +1,7 @@
-"""`cxr-train` whose rank 1 ends before its third step: `-m tests.trainer.rank_that_fails crash|kill|ask OPTIONS`."""
+"""`cxr-train` whose rank 1 ends before its third step: `-m tests.trainer.rank_that_fails crash|kill|ask OPTIONS`.
+
+Only when it is started for the first time, not when torchrun starts it again.
+"""
 
 import os
 import signal
@@ -25,7 +28,7 @@ def ask() -> None:
 if __name__ == "__main__":
     act = {"crash": crash, "kill": kill, "ask": ask}[sys.argv.pop(1)]
     call = TrainStep.__call__
-    if os.environ["RANK"] == "1":
+    if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
         call = before_step(2, act, call)
     with patch.object(TrainStep, "__call__", call):
         main()

@@ -1,9 +1,11 @@
 """`torchrun -m trainer.cli`: how several processes end, what is seen of it, and how soon."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,11 +20,13 @@ END_WITHIN_S = 30.0
 """Seconds after a rank failed within which all processes are gone."""
 
 
-def torchrun(pack: Path, out: Path, *arguments: str, act: str = "") -> subprocess.CompletedProcess[str]:
+def torchrun(
+    pack: Path, out: Path, *arguments: str, act: str = "", launcher: Sequence[str] = ("--standalone",)
+) -> subprocess.CompletedProcess[str]:
     """Two processes on a tiny pack, 8 steps an epoch, and a checkpoint after each."""
     module = ["tests.trainer.rank_that_fails", act] if act else ["trainer.cli"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    command += ["--rdzv-endpoint", "localhost:0", "-m", *module, "--pack", str(pack), "--out", str(out)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *launcher]
+    command += ["-m", *module, "--pack", str(pack), "--out", str(out)]
     command += ["--model", "small", "--set", "loader.batch_size=2", "--set", "run.checkpoint_every_steps=1"]
     command += ["--set", "run.device=cpu", "--set", "run.num_threads=1", *arguments]
     return subprocess.run(
@@ -51,7 +55,7 @@ def test_a_fault_of_one_rank_ends_all_soon_with_its_own_traceback(tiny_pack: Pat
     assert "<NO_OTHER_FAILURES>" in summary, "rank 0 left in order"
 
 
-def test_a_killed_rank_ends_all_and_what_it_had_done_is_gone_on_with(tiny_pack: Path, tmp_path: Path) -> None:
+def test_a_killed_rank_ends_all_soon_and_torchrun_names_the_signal(tiny_pack: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     result = torchrun(tiny_pack, run, "--epochs", "2", act="kill")
     assert_it_ended_soon_and_left_checkpoints(run)
@@ -59,9 +63,18 @@ def test_a_killed_rank_ends_all_and_what_it_had_done_is_gone_on_with(tiny_pack: 
     assert "rank 0: another rank is gone, whose error counts" in result.stderr
     assert "Signal 9 (SIGKILL) received by PID" in result.stderr.split("Root Cause")[1]
     assert "<NO_OTHER_FAILURES>" in result.stderr
-    result = torchrun(tiny_pack, run, "--epochs", "2", "--resume", "auto")
+
+
+def test_torchrun_starts_a_killed_run_again_and_it_goes_on(tiny_pack: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    launcher = ["--max-restarts", "1", "--master-port", str(port)]  # the way of starting that keeps its store
+    result = torchrun(tiny_pack, run, "--epochs", "2", "--resume", "auto", act="kill", launcher=launcher)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("next: cxr-train evaluate") == 1, "one rank speaks"
+    assert [event["event"] for event in read_events(run / "events.jsonl")].count("resume") == 1
     assert own_events(run)[-1]["event"] == "end"
     assert (run / "report.html").is_file()
 
