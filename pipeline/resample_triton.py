@@ -20,14 +20,14 @@ BLOCK = 1024
 NUM_WARPS = 4
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def tap(image_ptr, row_K, column_K, inside_K, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def]
     """Return pixels, float32 [K]; 0 outside of the image."""
     inside_K = inside_K & (row_K >= 0) & (row_K < HEIGHT) & (column_K >= 0) & (column_K < WIDTH)
     return tl.load(image_ptr + row_K * WIDTH + column_K, mask=inside_K, other=0).to(tl.float32)
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def resample_kernel(  # type: ignore[no-untyped-def]
     images_ptr, places_ptr, out_ptr, scale, bias,
     HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,

@@ -33,7 +33,8 @@ from tools.interleaved import wait_for
 from tools.loader_batches import Contender, batch_contenders, opened, prepared_epoch, whole_epoch, write_pack
 from tools.loader_films import Films, draw
 
-JOBS = ("batches", "ffcv", "job256", "job512", "gpu")
+JOBS = ("batches", "job512", "job256", "ffcv", "gpu")
+"""In the order in which they run: what forks comes before what compiles and starts threads for good."""
 
 
 def main() -> None:
@@ -100,18 +101,14 @@ def job256(folder: Path, options: argparse.Namespace) -> None:
     beton = drawn.ffcv_beton("rgb-raw")
     peer = "FFCV's Loader, raw RGB"
     with ExitStack() as stack:
+        raw, betons = (
+            opened(stack, backend, pack, batch_size=batch, num_threads=threads)
+            for backend, pack in (("raw", drawn.pack("raw")), ("ffcv", drawn.pack("beton")))
+        )
         contenders = [
             Contender(name=peer, run=loader_peers.ffcv(beton, out_size, batch, threads), peer=peer),
-            *(
-                Contender(
-                    name=f"{backend} + prepare",
-                    run=prepared_epoch(
-                        opened(stack, backend, drawn.pack(pack_format), batch_size=batch, num_threads=threads), out_size
-                    ),
-                    peer=peer,
-                )
-                for backend, pack_format in (("raw", "raw"), ("ffcv", "beton"))
-            ),
+            Contender(name="raw + prepare", run=prepared_epoch(raw, out_size), peer=peer),
+            Contender(name="ffcv + prepare", run=prepared_epoch(betons, out_size), peer=peer),
         ]
         measure("job256", contenders, options.job_rounds, options, batch, options.size, options.films)
 
@@ -162,12 +159,10 @@ def gpu(folder: Path, options: argparse.Namespace) -> None:
     tar = films(folder, options.jpeg_size, options).pack("tar")
     tars = [tar.shard_path(shard) for shard in tar.shards]
     with ExitStack() as stack:
-
-        def loader(backend: str) -> object:
-            pack = tar if backend == "dali" else noise
-            return opened(stack, backend, pack, batch_size=batch, num_threads=threads, device="cuda")
-
-        resident, raw, dali = map(loader, ("resident", "raw", "dali"))
+        resident, raw, dali = (
+            opened(stack, backend, pack, batch_size=batch, num_threads=threads, device="cuda")
+            for backend, pack in (("resident", noise), ("raw", noise), ("dali", tar))
+        )
         contenders = [
             Contender(name="raw over PCIe", run=whole_epoch(raw), peer="raw over PCIe"),
             Contender(
@@ -227,7 +222,8 @@ def measure(
 ) -> dict[str, float]:
     """Run the contenders round after round, print a table, append a row each; return the medians.
 
-    Round 0 warms up and does not count. The share of the cores is that of this process, without processes of its own.
+    Round 0 warms up and does not count. Processor time is that of this process: what a DataLoader's workers take is in
+    their own.
     """
     print(
         f"\n{job}: {num_images:,} images of {size_px} px, batches of {batch_size}, {options.threads} threads; "
@@ -235,6 +231,7 @@ def measure(
     )
     rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     shares: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    costs_us: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for number in range(rounds + 1):
         for contender in contenders:
             began_s, began_cpu_s = time.perf_counter(), time.process_time()
@@ -244,13 +241,14 @@ def measure(
             if number > 0:
                 rates[contender.name].append(num_done / wall_s)
                 shares[contender.name].append(cpu_s / wall_s / usable_cores())
+                costs_us[contender.name].append(cpu_s / num_done * 1e6)
     medians = {name: summarise(found).median for name, found in rates.items()}
     for contender in contenders:
         rate, ratio = summarise(rates[contender.name]), medians[contender.name] / medians[contender.peer]
-        share = summarise(shares[contender.name]).median
+        share, cost_us = (summarise(found[contender.name]).median for found in (shares, costs_us))
         print(
             f"  {contender.name:<30}{rate.median:>12,.0f}   ({rate.min:,.0f} to {rate.max:,.0f})"
-            f"   {ratio:.3g} x {contender.peer}; {share:.0%} of the cores"
+            f"   {ratio:.3g} x {contender.peer}; {cost_us:.1f} us of processor time an image, {share:.0%} of the cores"
         )
         append_row(
             RESULTS / "loaders.csv",
@@ -268,6 +266,7 @@ def measure(
                 "images_per_s_max": round(rate.max),
                 "peer": contender.peer,
                 "ratio_to_peer": round(ratio, 4),
+                "cpu_us_per_image": round(cost_us, 2),
                 "cpu_share": round(share, 4),
                 "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
             },

@@ -200,6 +200,7 @@ def prepare_contenders(size_px: int, out_size_px: int, batch_size: int) -> list[
 
 def write_pack(folder: Path, num_images: int, size_px: int) -> Pack:
     """Write shards of noise, and the same pixels as one file for `bare np.take`; return the pack."""
+    folder.mkdir(exist_ok=True)
     per_shard = math.ceil(num_images / NUM_SHARDS)
     random = np.random.default_rng(SEED)
     whole = np.lib.format.open_memmap(folder / WHOLE, mode="w+", dtype=np.uint8, shape=(num_images, size_px, size_px))

@@ -126,9 +126,9 @@ def dali_readers(tars: Sequence[Path], out_size_px: int, batch_size: int, num_th
 
     on_gpu = device == "cuda"
 
-    @pipeline_def(batch_size=batch_size, num_threads=num_threads, device_id=0 if on_gpu else None)
+    @pipeline_def(batch_size=batch_size, num_threads=num_threads, device_id=0 if on_gpu else None)  # type: ignore[untyped-decorator]
     def read() -> Any:
-        jpegs, sample_index = fn.readers.webdataset(
+        jpegs, sample_index = fn.readers.webdataset(  # type: ignore[misc]
             paths=[str(path) for path in tars],
             index_paths=[str(path.with_suffix(".idx")) for path in tars],
             ext=["jpg", "sample_index"],

@@ -84,6 +84,6 @@ def test_what_peers_do_to_an_image_is_a_crop_normalised() -> None:
 def test_ffcv_gives_every_image_of_an_epoch(tmp_path: Path) -> None:
     """Soak: FFCV compiles for half a minute."""
     films = loader_films.draw(tmp_path / "films", num_images=70, size_px=32)
-    for kind in ("rgb", "rgb-raw"):
-        peer = loader_peers.ffcv(films.ffcv_beton(kind), 24, 16, 2)  # type: ignore[arg-type]
+    for beton in (films.ffcv_beton("rgb"), films.ffcv_beton("rgb-raw")):
+        peer = loader_peers.ffcv(beton, 24, 16, 2)
         assert [peer(epoch) for epoch in range(2)] == [70, 70]
