@@ -138,11 +138,28 @@ def break_the_sidecar(partial: PartialPack) -> None:
     partial.sidecar(1).write_text('{"file": ')
 
 
+def lose_the_checksums(partial: PartialPack) -> None:
+    partial.checksums_file(1).unlink()
+
+
+def cut_the_checksums(partial: PartialPack) -> None:
+    os.truncate(partial.checksums_file(1), 20)
+
+
 def change_the_sidecar(partial: PartialPack) -> None:
     partial.sidecar(1).write_text('{"rejected": [{"colour": "red"}]}')
 
 
-DAMAGES = [cut_the_shard, flip_a_byte, lose_the_shard, lose_the_sidecar, break_the_sidecar, change_the_sidecar]
+DAMAGES = [
+    cut_the_shard,
+    flip_a_byte,
+    lose_the_shard,
+    lose_the_sidecar,
+    break_the_sidecar,
+    change_the_sidecar,
+    lose_the_checksums,
+    cut_the_checksums,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
@@ -152,6 +169,19 @@ def test_damaged_shard_is_packed_again(release: Path, interrupted: PartialPack, 
     assert pack_into(interrupted.out, release, resume=True).num_resumed == 8
     pack_into(tmp_path / "undisturbed", release)
     assert contents(interrupted.out) == contents(tmp_path / "undisturbed")
+
+
+def test_a_shard_without_its_index_is_packed_again(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(packer, "describe", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pack_into(tmp_path / "pack", release, format="tar")
+    (PartialPack.of(tmp_path / "pack").pack / "shard-00002.idx").unlink()
+    assert pack_into(tmp_path / "pack", release, format="tar", resume=True).num_resumed == 8
+    pack_into(tmp_path / "undisturbed", release, format="tar")
+    assert contents(tmp_path / "pack") == contents(tmp_path / "undisturbed")
 
 
 def test_files_that_came_back_are_packed(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
