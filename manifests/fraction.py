@@ -1,10 +1,7 @@
 """A number in [0, 1) from a text: what draws patients and smooths labels, the same on every machine."""
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 from zlib import crc32
-
-if TYPE_CHECKING:
-    import polars as pl
 
 FRACTION_VERSION = 1
 """Changes whenever a text would get another number; a manifest's metadata has it, as its splits depend on it."""
@@ -12,7 +9,17 @@ FRACTION_VERSION = 1
 NUM_HASHES = 2**32
 """A hash is one of 0 to NUM_HASHES - 1."""
 
-Hash = TypeVar("Hash", int, "pl.Series")
+
+class WholeNumber(Protocol):
+    """What is done with hashes: an int can, and so can a column of UInt64 (a Series of Polars, for one)."""
+
+    def __xor__(self, other: Any, /) -> Self: ...
+    def __and__(self, other: Any, /) -> Self: ...
+    def __mul__(self, other: Any, /) -> Self: ...
+    def __floordiv__(self, other: Any, /) -> Self: ...
+
+
+Hash = TypeVar("Hash", bound=WholeNumber)
 
 
 def fraction_of(text: str, seed: int = 0) -> float:
@@ -21,7 +28,7 @@ def fraction_of(text: str, seed: int = 0) -> float:
 
 
 def seeded(checksum: Hash, seed: int) -> Hash:
-    """Return the hash, of a text with this CRC-32: one as an int, or many as a Series of UInt64.
+    """Return the hash, of a text with this CRC-32: one as an int, or many as a column of UInt64.
 
     A checksum is fast, being C of the standard library, but linear: texts that differ in a digit have related ones, and
     so has a text under two seeds. Mixed, they have not.
