@@ -49,9 +49,9 @@ KINDS = {"uncompressed": uid.ExplicitVRLittleEndian, "JPEG 2000 lossless": uid.J
 def main() -> None:
     """Run the benchmark and append its rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num-images", type=int, default=12, help="films of each kind (default 12)")
+    parser.add_argument("--num-images", type=int, default=6, help="films of each kind (default 6)")
     parser.add_argument("--size", type=int, default=512, help="size of the pack's images in px (default 512)")
-    parser.add_argument("--runs", type=int, default=5, help="runs of each contender (default 5)")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each contender (default 3)")
     parser.add_argument("--plan-rows", type=int, default=1_000_000, help="rows of the plan (default 1,000,000)")
     arguments = parser.parse_args()
     measure_plan(arguments.plan_rows, ImageSpec.square(arguments.size))
