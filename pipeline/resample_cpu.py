@@ -31,10 +31,14 @@ Places = npt.NDArray[np.int64]
 def load() -> ctypes.CDLL | None:
     """Return the compiled library, or None where it was not built."""
     library = compiled_library("pipeline._resample")
-    if library is not None:
+    if library is None:
+        return None
+    try:
         library.cxr_resample.argtypes = [
             _POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _FLOAT, _FLOAT, _POINTER,
         ]  # fmt: skip
+    except AttributeError:  # of another version
+        return None
     return library
 
 

@@ -4,11 +4,12 @@ They change no pixel, only the time: `library` is None where no C compiler was t
 """
 
 import ctypes
-import importlib.util
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+
+from pipeline.compiled import compiled_library
 
 MISSING = (
     "the compiled loops of packing are not installed, so Pillow decodes and resizes: the same pack, two to three times "
@@ -32,16 +33,15 @@ class Axis(NamedTuple):
 
 def load() -> ctypes.CDLL | None:
     """Return the compiled library, or None where it was not built."""
-    spec = importlib.util.find_spec("pipeline.packing._kernels")
-    if spec is None or spec.origin is None:
+    library = compiled_library("pipeline.packing._kernels")
+    if library is None:
         return None
     try:
-        library = ctypes.CDLL(spec.origin)
         library.cxr_unfilter.argtypes = [POINTER, SIZE, SIZE, SIZE, POINTER]
         library.cxr_resize_rows.argtypes = [POINTER, SIZE, SIZE, POINTER, POINTER, SIZE, SIZE, POINTER]
         library.cxr_resize_columns.argtypes = [POINTER, SIZE, POINTER, POINTER, SIZE, SIZE, POINTER]
         library.cxr_resize_columns.restype = None
-    except (OSError, AttributeError):  # of another machine, or of another version
+    except AttributeError:  # of another version
         return None
     return library
 
