@@ -4,6 +4,7 @@
   of the same size as `raw` goes round in; no loader that uses such buffers can be faster on this machine;
 - ``raw``, ``synthetic``, ``reference``: whole epochs of our loaders, order and indices included;
 - ``augment_params``: drawing the parameters alone; ``resample``: a batch through one affine grid, the plain way;
+  ``OpenCV nih``, ``OpenCV chexpert``: by OpenCV's warpAffine in threads;
   ``prepare nih``, ``prepare chexpert``: what training does to a batch, without and with rotation;
 - ``raw + prepare nih``: what a training step gets: read, random resized crop, flip, normalise.
 """
@@ -11,6 +12,7 @@
 import math
 import threading
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -30,6 +32,7 @@ from pipeline.order import epoch_order
 from pipeline.pack import Pack, Shard
 from pipeline.prepare import prepare_images
 from pipeline.resample_plain import resample
+from tools.loader_peers import opencv_prepare
 
 NUM_SHARDS = 64  # what `cxr-prep pack` makes of 112,120 images of 256 px
 SEED = 0
@@ -79,7 +82,9 @@ def batch_contenders(
         Contender(name="raw", run=whole_epoch(raw), peer="bare np.take"),
         Contender(name="synthetic", run=whole_epoch(synthetic), peer="bare np.take"),
         Contender(name="reference", run=some_steps(reference, REFERENCE_STEPS), peer="raw"),
-        *prepare_contenders(pack.height_px, out_size_px, batch_size),
+        *prepare_contenders(
+            pack.height_px, out_size_px, batch_size, stack.enter_context(ThreadPoolExecutor(num_threads))
+        ),
         Contender(name="raw + prepare nih", run=prepared, peer="prepare nih"),
     ]
 
@@ -176,7 +181,7 @@ def prepare(
     return len(prepare_images(batch.images_B1HW, params, out_size_px, dtype=dtype))
 
 
-def prepare_contenders(size_px: int, out_size_px: int, batch_size: int) -> list[Contender]:
+def prepare_contenders(size_px: int, out_size_px: int, batch_size: int, threads: Executor) -> list[Contender]:
     """Return what happens to a batch between loader and model, on the same images and parameters."""
     random = np.random.default_rng(SEED)
     images_B1HW = torch.from_numpy(random.integers(0, 256, (batch_size, 1, size_px, size_px), dtype=np.uint8))
@@ -188,6 +193,8 @@ def prepare_contenders(size_px: int, out_size_px: int, batch_size: int) -> list[
     works: dict[str, Callable[[], object]] = {
         "augment_params": lambda: augment_params(SEED, 0, index_B, AugmentConfig.nih()),
         "resample": lambda: resample(images_B1HW, nih, out_size_px),
+        "OpenCV nih": lambda: opencv_prepare(images_B1HW, nih, out_size_px, threads),
+        "OpenCV chexpert": lambda: opencv_prepare(images_B1HW, chexpert, out_size_px, threads),
         "prepare nih": lambda: prepare_images(images_B1HW, nih, out_size_px),
         "prepare chexpert": lambda: prepare_images(images_B1HW, chexpert, out_size_px),
     }

@@ -5,6 +5,7 @@ index of each image. Everyone does it the way its own documentation shows; none 
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.augment import AugmentConfig
+from pipeline.augment import AugmentConfig, AugmentParams
 from pipeline.prepare import IMAGENET_GRAY_MEAN, IMAGENET_GRAY_STD
+from pipeline.resample_places import places_B23
 
 Round = Callable[[int], int]
 """Does an epoch, given its number, and returns how many images it gave."""
@@ -163,6 +165,31 @@ def dali_readers(tars: Sequence[Path], out_size_px: int, batch_size: int, num_th
         auto_reset=True,
     )
     return lambda _: sum(len(batch[0]["images"]) for batch in iterator)
+
+
+def opencv_prepare(
+    images_B1HW: torch.Tensor, params: AugmentParams, out_size_px: int, threads: Executor
+) -> torch.Tensor:
+    """Return what `prepare_images` does, by OpenCV's `warpAffine`, an image a call: float32 [B, 1, h, w]."""
+    import cv2
+
+    places = places_B23(params, height_px=images_B1HW.shape[2], width_px=images_B1HW.shape[3], out_size_px=out_size_px)
+    matrices_B23 = 2 * places  # columns and rows are counted from 0 here, in whole pixels
+    matrices_B23[:, :, 2] = places[:, :, 2] + places[:, :, :2].sum(axis=2) * (1 - out_size_px)
+    images_BHW, out_Bhw = images_B1HW[:, 0].numpy(), np.empty((len(params), out_size_px, out_size_px), np.float32)
+
+    def warp(number: int) -> None:
+        out_Bhw[number] = cv2.warpAffine(
+            images_BHW[number],
+            matrices_B23[number],
+            (out_size_px, out_size_px),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        )
+        out_Bhw[number] *= 1 / (255 * IMAGENET_GRAY_STD)
+        out_Bhw[number] -= IMAGENET_GRAY_MEAN / IMAGENET_GRAY_STD
+
+    list(threads.map(warp, range(len(params))))
+    return torch.from_numpy(out_Bhw)[:, None]
 
 
 def rounds(loader: Iterable[Any]) -> Round:

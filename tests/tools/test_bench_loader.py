@@ -2,12 +2,16 @@
 
 import csv
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from pipeline.augment import AugmentConfig, augment_params
+from pipeline.prepare import prepare_images
 from tools import bench_loader, loader_batches, loader_films, loader_peers, pack_films
 
 
@@ -29,6 +33,8 @@ def test_it_runs_and_writes_a_row_a_contender(
         "reference",
         "augment_params",
         "resample",
+        "OpenCV nih",
+        "OpenCV chexpert",
         "prepare nih",
         "prepare chexpert",
         "raw + prepare nih",
@@ -77,6 +83,17 @@ def test_what_peers_do_to_an_image_is_a_crop_normalised() -> None:
         assert 0 <= left <= left + width <= 40
         assert 0 <= top <= top + height <= 60
         assert 0.15 <= width * height / 2400 <= 1
+
+
+def test_opencv_prepares_what_we_do_as_far_as_its_whole_gray_levels_go() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 1, 30, 26), dtype=np.uint8)
+    images_B1HW, params = torch.from_numpy(pixels), augment_params(0, 0, np.arange(4), AugmentConfig.chexpert())
+    with ThreadPoolExecutor(2) as threads:
+        found = loader_peers.opencv_prepare(images_B1HW, params, 24, threads)
+    expected = prepare_images(images_B1HW, params, 24)
+    gray_level = 1 / 255 / 0.226
+    torch.testing.assert_close(found, expected, rtol=0, atol=5 * gray_level)
+    assert (found - expected).abs().mean() < gray_level
 
 
 @pytest.mark.soak
