@@ -12,7 +12,7 @@ from tests.project.source_tree import LAYERS, ROOT, imported_names, source_files
 SHIPPED = ("manifests", "pipeline", "trainer")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
-IMPORT_NAMES = {"pillow": "PIL", "python-gdcm": "gdcm", "scikit-learn": "sklearn"}
+IMPORT_NAMES = {"opencv-python": "cv2", "pillow": "PIL", "python-gdcm": "gdcm", "scikit-learn": "sklearn"}
 """Import names of distributions whose two names differ."""
 
 CUDA_LIBRARIES = ("nvidia-", "cuda-")
