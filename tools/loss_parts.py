@@ -83,9 +83,10 @@ def loss_parts(device: str = "cpu", *, compiles: bool = False) -> list[Part]:
         authors = f"the authors' way, {end}"
         parts += [
             Part(authors, authors, batch_size, "samples", backwards(batch, authors_way(batch)), num_bytes),
+            Part(f"nothing but backward, {end}", authors, batch_size, "samples", backwards(batch, batch.logits_BC.sum)),
             Part(f"bce_loss, {end}", authors, batch_size, "samples", backwards(batch, cross_entropy(batch))),
         ]
-        ways: list[Implementation] = ["plain", "analytic"] if device == "cpu" else ["plain", "analytic", "triton"]
+        ways: list[Implementation] = ["plain", "analytic", "native" if device == "cpu" else "triton"]
         for way in ways:
             step = our_way(batch, way)
             what = f"nvum_step, {way}, {end}"

@@ -63,6 +63,16 @@ class NVUMMemory:
         return self._touched[: self.num_rows]
 
     @property
+    def is_cpu(self) -> bool:
+        """Whether the rows lie in the host's memory."""
+        return self._previous.is_cpu
+
+    @property
+    def addresses(self) -> tuple[int, int, int]:
+        """Where previous rows, current rows and marks lie, for compiled loops; until the epoch's end."""
+        return self._previous.data_ptr(), self._current.data_ptr(), self._touched.data_ptr()
+
+    @property
     def num_touched(self) -> int:
         """Number of rows that this epoch has written; waits for the device.
 

@@ -24,16 +24,19 @@ from typing import Literal, get_args
 
 import torch
 
+from trainer import nvum_native
 from trainer.losses import LossParts
 from trainer.memory import NVUMMemory
 from trainer.nvum_analytic import analytic_step
 from trainer.nvum_config import NVUMConfig, NVUMInputs, Regulariser, log_prior
+from trainer.nvum_native import native_step, suits_native
 from trainer.nvum_plain import plain_step
 
 __all__ = ["Implementation", "NVUMConfig", "Regulariser", "log_prior", "nvum_step"]
 
-Implementation = Literal["auto", "plain", "analytic", "triton"]
-"""Who computes the step: `plain` (autograd, the oracle), `analytic` (gradient written down), `triton` (one kernel)."""
+Implementation = Literal["auto", "plain", "analytic", "native", "triton"]
+"""Who computes the step: `plain` (autograd, the oracle), `analytic` (gradient written down), `native` (a compiled loop
+for CPUs), `triton` (one kernel for CUDA)."""
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +82,9 @@ def nvum_step(
             graph, which would take a number for a constant.
         config: the method's settings.
         num_global: rows with index >= 0 of this step over all ranks; at least 1 is assumed.
-        implementation: `auto` is the kernel on CUDA for float32 and below, and the analytic step elsewhere.
+        implementation: `auto` is the kernel on CUDA for float32 and below; on a CPU the compiled loop for what it takes
+            (contiguous float32, outside of a graph, `reg_weight` above 0, which else is cross-entropy to the bit); and
+            the analytic step elsewhere.
     """
     inputs = NVUMInputs(
         logits_BC=logits_BC,
@@ -101,22 +106,42 @@ def step_function(implementation: Implementation, inputs: NVUMInputs) -> Callabl
     """Return the function that computes the step.
 
     Raises:
-        ValueError: there is no such implementation.
+        ValueError: there is no such implementation, or the compiled loop does not take these inputs.
     """
     if implementation == "auto":
-        suits = suits_the_kernel(inputs)
-        implementation = "triton" if suits and HAS_TRITON else "analytic"
-        if suits and not HAS_TRITON:
-            say_that_triton_is_missing()
+        implementation = chosen(inputs)
+    elif implementation == "native" and not (nvum_native.library is not None and suits_native(inputs)):
+        raise ValueError(
+            "implementation='native' takes contiguous float32 tensors on a CPU, outside of a graph, and needs a C "
+            "compiler when the project is installed; use implementation='analytic'"
+        )
     if implementation == "plain":
         return plain_step
     if implementation == "analytic":
         return analytic_step
+    if implementation == "native":
+        return native_step
     if implementation == "triton":
         from trainer.nvum_triton import triton_step  # triton is not installed everywhere
 
         return triton_step
     raise ValueError(f"implementation={implementation!r}: expected {', '.join(get_args(Implementation))}")
+
+
+def chosen(inputs: NVUMInputs) -> Implementation:
+    """Return what `auto` stands for; say so where something faster is missing."""
+    if suits_the_kernel(inputs):
+        if HAS_TRITON:
+            return "triton"
+        say_that_triton_is_missing()
+    elif cpu_implementation() == "native" and inputs.config.reg_weight > 0 and suits_native(inputs):
+        return "native"
+    return "analytic"
+
+
+def cpu_implementation() -> Implementation:
+    """Return who computes the steps of a run on a CPU here: `native` where the compiled loop was built."""
+    return "analytic" if nvum_native.library is None else "native"
 
 
 def suits_the_kernel(inputs: NVUMInputs) -> bool:

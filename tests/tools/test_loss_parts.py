@@ -11,7 +11,7 @@ from tools.loss_parts import authors_way, backwards, bytes_of_a_step, make_batch
 from trainer.nvum import Implementation
 
 
-@pytest.mark.parametrize("implementation", ["plain", "analytic"])
+@pytest.mark.parametrize("implementation", ["plain", "analytic", "native"])
 def test_the_authors_way_computes_our_loss_and_gradient_at_the_first_visit(implementation: Implementation) -> None:
     torch.manual_seed(0)
     batch = make_batch(50, "cpu")

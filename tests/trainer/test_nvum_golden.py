@@ -71,6 +71,7 @@ def run(
         ("plain", "cpu", torch.float32, 2e-6),
         ("analytic", "cpu", torch.float64, 1e-13),
         ("analytic", "cpu", torch.float32, 2e-6),
+        ("native", "cpu", torch.float32, 2e-6),
         pytest.param("triton", "cpu", torch.float32, 2e-6, marks=runs_in_the_interpreter),
         pytest.param("triton", "cuda", torch.float32, 2e-6, marks=runs_on_a_gpu),
     ],

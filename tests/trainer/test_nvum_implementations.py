@@ -19,15 +19,14 @@ from trainer.nvum_config import NVUMInputs
 # NumPy, with which the interpreter computes, warns of inf - inf; a GPU does not.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
 
-each_implementation = pytest.mark.parametrize(
-    ("implementation", "device"),
-    [
-        ("analytic", "cpu"),
-        pytest.param("triton", "cpu", marks=runs_in_the_interpreter),
-        pytest.param("analytic", "cuda", marks=runs_on_a_gpu),
-        pytest.param("triton", "cuda", marks=runs_on_a_gpu),
-    ],
-)
+OF_ANY_TYPE = [
+    ("analytic", "cpu"),
+    pytest.param("triton", "cpu", marks=runs_in_the_interpreter),
+    pytest.param("analytic", "cuda", marks=runs_on_a_gpu),
+    pytest.param("triton", "cuda", marks=runs_on_a_gpu),
+]
+each_implementation = pytest.mark.parametrize(("implementation", "device"), [*OF_ANY_TYPE, ("native", "cpu")])
+each_that_takes_any_layout_and_half_precision = pytest.mark.parametrize(("implementation", "device"), OF_ANY_TYPE)
 
 
 def assert_equals_plain(step: Step, config: NVUMConfig, *, rtol: float = 1e-5) -> None:
@@ -79,7 +78,8 @@ def test_equals_plain_for_any_batch(
 ) -> None:  # fmt: skip
     step = random_step(seed, batch=batch, outputs=outputs, rows=2 * batch, dtype=torch.float32, spread=spread)
     step.implementation = implementation
-    step.logits_BC, step.teacher_BC = step.logits_BC.to(dtype), step.teacher_BC.to(dtype)
+    if implementation != "native":
+        step.logits_BC, step.teacher_BC = step.logits_BC.to(dtype), step.teacher_BC.to(dtype)
     if weighted:
         step.mask_BC = step.mask_BC * (0.5 + step.targets_BC)
     if spoilt:
@@ -143,7 +143,7 @@ def test_a_counted_logit_that_is_not_finite_shows_in_the_loss_and_in_no_other_ro
     torch.testing.assert_close(after_epoch(memory), after_epoch(expected_memory))
 
 
-@each_implementation
+@each_that_takes_any_layout_and_half_precision
 def test_gradients_are_scaled_before_they_are_rounded(implementation: Implementation, device: str) -> None:
     """In fp16 most of these would be 0 before a scaler's factor, which the backward pass brings."""
     step = replace(random_step(7, dtype=torch.float32), implementation=implementation).to(device)
@@ -211,7 +211,7 @@ def test_gradient_accumulation_equals_the_whole_batch(
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own doing
-@each_implementation
+@each_that_takes_any_layout_and_half_precision
 def test_compiles_into_one_graph_that_lam_does_not_change(implementation: Implementation, device: str) -> None:
     """`aot_eager` traces forward, backward and writes as the real compiler does, and leaves out its code generation."""
     torch.compiler.reset()
@@ -246,7 +246,7 @@ def test_compiles_into_one_graph_that_lam_does_not_change(implementation: Implem
     assert num_graphs == 1
 
 
-@each_implementation
+@each_that_takes_any_layout_and_half_precision
 def test_the_layout_of_what_comes_in_does_not_matter(implementation: Implementation, device: str) -> None:
     step = replace(random_step(16, dtype=torch.float32), implementation=implementation).to(device)
     expected, expected_grad_BC, _ = step.run(NVUMConfig())
@@ -285,7 +285,7 @@ def test_an_index_beyond_the_memory_makes_the_kernels_loss_nan_and_writes_nothin
     assert not memory.touched_N[beyond]
 
 
-@pytest.mark.parametrize("implementation", ["plain", "analytic"])
+@pytest.mark.parametrize("implementation", ["plain", "analytic", "native"])
 def test_an_index_beyond_the_memory_is_an_error_on_the_cpu(implementation: Implementation) -> None:
     step = replace(random_step(14, dtype=torch.float32), implementation=implementation)
     step.index_B[3] = len(step.memory_NC) + 5
@@ -314,10 +314,6 @@ def test_the_kernel_is_a_proper_operator() -> None:
     torch.library.opcheck(nvum_triton._operator, arguments)
 
 
-def test_the_cpu_takes_the_analytic_step() -> None:
-    assert step_function("auto", inputs()) is analytic_step
-
-
 def test_cuda_without_triton_takes_it_too_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -344,5 +340,5 @@ def test_the_kernel_refuses_float64() -> None:
 
 
 def test_an_unknown_implementation_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected auto, plain, analytic, triton"):
+    with pytest.raises(ValueError, match="expected auto, plain, analytic, native, triton"):
         step_function("cuda", inputs())  # type: ignore[arg-type]

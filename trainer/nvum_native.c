@@ -1,0 +1,275 @@
+/*
+ * The NVUM step on a CPU: memory rows, loss and gradient of a batch in one call of one thread.
+ *
+ * Equations: `nvum.py`. The same bits on every processor and for any number of threads: each operation is rounded by
+ * itself (compiled with -ffp-contract=off), exp and log1p are polynomials of our own, and sums are taken in a fixed
+ * order, in double precision.
+ *
+ * Plain C without Python's headers, called through ctypes (which lets go of the GIL).
+ */
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifndef FOR_EVERY_CPU /* tests compile the file for one processor at a time */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__)
+#define FOR_EVERY_CPU __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define FOR_EVERY_CPU
+#endif
+#endif
+
+#ifdef __GNUC__
+#define INLINE static inline __attribute__((always_inline)) /* so that each clone is compiled whole for its CPU */
+#else
+#define INLINE static inline
+#endif
+
+enum {
+    TILE = 512, /* entries that are worked on together, in whole rows; a row has no more */
+    LANES = 16  /* running sums side by side; entry i of a tile goes to lane i % LANES */
+};
+
+/* The settings of a step; see `NVUMConfig` and `nvum_step`. */
+typedef struct {
+    double entry_share, term_share;
+    float lam, partners_share, decay, fresh_share, temperature, reg_weight, low, high;
+    int32_t elementwise, mask_holds_weights;
+} Settings;
+
+/* What the step is given and gives back; B rows of the batch, C outputs, N rows of the memory. */
+typedef struct {
+    const float *logits, *teacher, *targets; /* [B, C] */
+    const void *mask;                        /* [B, C]: bytes of 0 or 1, or floats that weigh the cross-entropy */
+    const int64_t *index, *perm;             /* [B]; perm may be NULL: no mixup */
+    const float *log_prior;                  /* [C] */
+    const float *previous;                   /* [N, C] */
+    float *current;                          /* [N, C] */
+    uint8_t *touched;                        /* [N] */
+    float *grad;                             /* [B, C] */
+    float *loss, *bce, *reg;                 /* scalars, as is what follows */
+    int64_t *num_skipped, *num_nonfinite;
+    int64_t batch_size, num_outputs, num_rows;
+} Arrays;
+
+/* What is known of a tile's entries. */
+typedef struct {
+    float shift[TILE]; /* temperature * log_prior, over and over */
+    float old[TILE], teacher[TILE], own[TILE], partners[TILE], q[TILE], weight[TILE];
+    float residual[TILE], slope[TILE], x[TILE], pull[TILE], term[TILE];
+    uint8_t is_unfit[TILE], has_partner[TILE]; /* of each row */
+} Tile;
+
+INLINE uint32_t bits_of(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+INLINE float from_bits(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* exp(t) for t <= 0; 0 where that is below the smallest normal number, NaN for NaN. 2^n exp(r) with |r| <= log(2) / 2;
+ * adding 1.5 * 2^23 rounds to a whole number, which then stands in the lowest bits. */
+INLINE float exp_of_negative(float t) {
+    float shifted = t * 0x1.715476p+0f + 0x1.8p+23f, n = shifted - 0x1.8p+23f;
+    float r = (t - n * 0x1.63p-1f) - n * -0x1.bd0106p-13f; /* log(2) in two parts; n times the first is exact */
+    float q = (((0x1.6a2352p-10f * r + 0x1.123a6cp-7f) * r + 0x1.5558f4p-5f) * r + 0x1.555490p-3f) * r + 0x1.fffffcp-2f;
+    float power = (1.0f + (r + r * r * q)) * from_bits((bits_of(shifted) << 23) + 0x3f800000u);
+    return t < -0x1.5d589ep+6f ? 0.0f : power;
+}
+
+/* log(1 + e) for 0 <= e <= 1, as 2 artanh(s), s = e / (2 + e): with full precision for the smallest e too. */
+INLINE float log1p_of(float e) {
+    float s = e / (2.0f + e), v = s * s;
+    return s * (2.0f + v * (((0x1.1ed7c2p-2f * v + 0x1.1ebd0cp-2f) * v + 0x1.99d208p-2f) * v + 0x1.555502p-1f));
+}
+
+/* Of a number x sigmoid(x), its derivative, and log(1 + exp(-|x|)), each with its full precision for any x. */
+INLINE void sigmoid_and_kin(float x, float *sigmoid, float *slope, float *log1p) {
+    float e = exp_of_negative(-fabsf(x)), share = 1.0f / (1.0f + e), small = e * share;
+    *sigmoid = x >= 0.0f ? share : small;
+    *slope = small * share;
+    *log1p = log1p_of(e);
+}
+
+/* Copy a row of n values; the last eight may be copied twice. */
+INLINE void copy_row(float *restrict to, const float *restrict from, int64_t n) {
+    if (n < 8) {
+        for (int64_t c = 0; c < n; c++) to[c] = from[c];
+        return;
+    }
+    for (int64_t c = 0; c + 8 < n; c += 8) memcpy(to + c, from + c, 8 * sizeof *to);
+    memcpy(to + n - 8, from + n - 8, 8 * sizeof *to);
+}
+
+/* Update memory rows: rows = decay * old + fresh_share * (teacher - shift). Where a value of one is not finite, the row
+ * stays as it was and is marked. */
+INLINE void update(const Settings *s, const float *restrict old, const float *restrict teacher,
+                   const float *restrict shift, int64_t num_rows, int64_t num_outputs, float *restrict rows,
+                   uint8_t *restrict is_unfit) {
+    float decay = s->decay, fresh_share = s->fresh_share;
+    int64_t num_entries = num_rows * num_outputs;
+    int32_t some_unfit = 0;
+    for (int64_t i = 0; i < num_entries; i++) {
+        rows[i] = decay * old[i] + fresh_share * (teacher[i] - shift[i]);
+        some_unfit |= !(fabsf(rows[i]) < INFINITY);
+    }
+    memset(is_unfit, 0, (size_t)num_rows);
+    for (int64_t row = 0; some_unfit && row < num_rows; row++) {
+        for (int64_t c = 0; c < num_outputs; c++) is_unfit[row] |= !(fabsf(rows[row * num_outputs + c]) < INFINITY);
+        if (is_unfit[row]) copy_row(rows + row * num_outputs, old + row * num_outputs, num_outputs);
+    }
+}
+
+/* Remember the rows of the batch from `first` on, and mix them: `own`, q; the partner's row is computed once more. */
+INLINE void remember(const Arrays *a, const Settings *s, int64_t first, int64_t num_rows, Tile *restrict tile) {
+    int64_t num_outputs = a->num_outputs, num_entries = num_rows * num_outputs;
+    const int64_t *index = a->index + first;
+    for (int64_t row = 0; row < num_rows; row++)
+        if (index[row] >= 0) copy_row(tile->old + row * num_outputs, a->previous + index[row] * num_outputs, num_outputs);
+    const float *teacher = a->teacher + first * num_outputs;
+    update(s, tile->old, teacher, tile->shift, num_rows, num_outputs, tile->own, tile->is_unfit);
+    for (int64_t row = 0; row < num_rows; row++) {
+        if (index[row] < 0) {
+            *a->num_skipped += 1;
+        } else if (tile->is_unfit[row]) {
+            *a->num_nonfinite += 1;
+        } else {
+            copy_row(a->current + index[row] * num_outputs, tile->own + row * num_outputs, num_outputs);
+            a->touched[index[row]] = 1;
+        }
+    }
+    if (!a->perm) {
+        memcpy(tile->q, tile->own, (size_t)num_entries * sizeof *tile->q);
+        return;
+    }
+    for (int64_t row = 0; row < num_rows; row++) {
+        int64_t partner = a->perm[first + row];
+        int64_t partners_index = partner >= 0 && partner < a->batch_size ? a->index[partner] : -1;
+        tile->has_partner[row] = partners_index >= 0;
+        if (partners_index < 0) continue;
+        copy_row(tile->old + row * num_outputs, a->previous + partners_index * num_outputs, num_outputs);
+        copy_row(tile->teacher + row * num_outputs, a->teacher + partner * num_outputs, num_outputs);
+    }
+    update(s, tile->old, tile->teacher, tile->shift, num_rows, num_outputs, tile->partners, tile->is_unfit);
+    float lam = s->lam, partners_share = s->partners_share;
+    for (int64_t i = 0; i < num_entries; i++) tile->q[i] = lam * tile->own[i] + partners_share * tile->partners[i];
+    for (int64_t row = 0; row < num_rows; row++)
+        if (!tile->has_partner[row]) copy_row(tile->q + row * num_outputs, tile->own + row * num_outputs, num_outputs);
+}
+
+/* Fill the entries' weights of the rows of the batch from `first` on; 0: the entry does not count. */
+INLINE void weigh(const Arrays *a, const Settings *s, int64_t first, int64_t num_rows, Tile *restrict tile) {
+    int64_t num_outputs = a->num_outputs, num_entries = num_rows * num_outputs;
+    if (s->mask_holds_weights) {
+        memcpy(tile->weight, (const float *)a->mask + first * num_outputs, (size_t)num_entries * sizeof *tile->weight);
+    } else {
+        const uint8_t *restrict mask = (const uint8_t *)a->mask + first * num_outputs;
+        for (int64_t i = 0; i < num_entries; i++) tile->weight[i] = (float)mask[i];
+    }
+    for (int64_t row = 0; row < num_rows; row++)
+        if (a->index[first + row] < 0)
+            for (int64_t c = 0; c < num_outputs; c++) tile->weight[row * num_outputs + c] = 0;
+}
+
+/* Cross-entropy of each entry (to `term`), what its gradient is made of, and the regulariser's argument q p. */
+INLINE void predict(const float *restrict logits, const float *restrict targets, int64_t num_entries, const Settings *s,
+                    Tile *tile) {
+    float low = s->low, high = s->high;
+    for (int64_t i = 0; i < num_entries; i++) {
+        float w = tile->weight[i], logit = logits[i], target = targets[i];
+        float z = w != 0.0f ? logit : 0.0f, y = w != 0.0f ? target : 0.0f;
+        float p, slope, log1p;
+        sigmoid_and_kin(z, &p, &slope, &log1p);
+        float bce = w * (((z > 0.0f ? z : 0.0f) - y * z) + log1p);
+        float clamped = p < low ? low : p > high ? high : p, product = tile->q[i] * clamped;
+        tile->term[i] = w != 0.0f ? bce : 0.0f;
+        tile->residual[i] = w * (p - y);
+        tile->slope[i] = (p < low) | (p > high) ? 0.0f : slope;
+        tile->x[i] = w != 0.0f ? product : 0.0f;
+    }
+}
+
+/* log(1 - sigmoid(x)) and sigmoid(x) of n arguments. */
+INLINE void regularise(Tile *restrict tile, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        float x = tile->x[i], slope, log1p;
+        sigmoid_and_kin(x, &tile->pull[i], &slope, &log1p);
+        tile->term[i] = -((x > 0.0f ? x : 0.0f) + log1p);
+    }
+}
+
+/* Add the first n terms to the running sums. */
+INLINE void add_up(Tile *restrict tile, int64_t n, double *restrict sums) {
+    int64_t stop = (n + LANES - 1) / LANES * LANES; /* at most TILE */
+    for (int64_t i = n; i < stop; i++) tile->term[i] = 0;
+    for (int64_t i = 0; i < stop; i += LANES)
+        for (int lane = 0; lane < LANES; lane++) sums[lane] += (double)tile->term[i + lane];
+}
+
+INLINE double total(const double *sums) {
+    double sum = 0;
+    for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
+    return sum;
+}
+
+/*
+ * Compute the step, write the batch's rows into `current` with their marks, and the gradient of the loss.
+ * Returns 0, or 1 where an index is beyond the memory: nothing is written then.
+ */
+FOR_EVERY_CPU int cxr_nvum_step(const Arrays *a, const Settings *s) {
+    int64_t batch_size = a->batch_size, num_outputs = a->num_outputs;
+    for (int64_t b = 0; b < batch_size; b++)
+        if (a->index[b] >= a->num_rows) return 1;
+    int64_t tile_rows = TILE / num_outputs;
+    Tile tile;
+    double bce_sums[LANES] = {0}, reg_sums[LANES] = {0};
+    for (int64_t i = 0; i < TILE; i++) tile.old[i] = tile.teacher[i] = 0; /* rows that nobody fills are read too */
+    for (int64_t i = 0; i < tile_rows * num_outputs; i++) tile.shift[i] = s->temperature * a->log_prior[i % num_outputs];
+    *a->num_skipped = *a->num_nonfinite = 0;
+
+    for (int64_t first = 0; first < batch_size; first += tile_rows) {
+        int64_t num_rows = first + tile_rows < batch_size ? tile_rows : batch_size - first;
+        int64_t num_entries = num_rows * num_outputs;
+        remember(a, s, first, num_rows, &tile);
+        weigh(a, s, first, num_rows, &tile);
+        predict(a->logits + first * num_outputs, a->targets + first * num_outputs, num_entries, s, &tile);
+        add_up(&tile, num_entries, bce_sums);
+        if (s->elementwise) {
+            regularise(&tile, num_entries);
+            for (int64_t i = 0; i < num_entries; i++) tile.term[i] = tile.weight[i] != 0.0f ? tile.term[i] : 0.0f;
+            add_up(&tile, num_entries, reg_sums);
+        } else {
+            for (int64_t row = 0; row < num_rows; row++) {
+                double x = 0;
+                for (int64_t c = 0; c < num_outputs; c++) x += (double)tile.x[row * num_outputs + c];
+                tile.x[row] = (float)x;
+            }
+            regularise(&tile, num_rows);
+            for (int64_t row = 0; row < num_rows; row++)
+                if (a->index[first + row] < 0) tile.term[row] = 0;
+            add_up(&tile, num_rows, reg_sums);
+            for (int64_t row = num_rows - 1; row >= 0; row--) {
+                float pull = tile.pull[row];
+                for (int64_t c = 0; c < num_outputs; c++) tile.pull[row * num_outputs + c] = pull;
+            }
+        }
+        float *restrict grad = a->grad + first * num_outputs;
+        float entry_share = (float)s->entry_share, reg_share = (float)((double)s->reg_weight * s->term_share);
+        for (int64_t i = 0; i < num_entries; i++) {
+            float value = tile.residual[i] * entry_share - reg_share * (tile.pull[i] * tile.q[i] * tile.slope[i]);
+            grad[i] = tile.weight[i] != 0.0f ? value : 0.0f;
+        }
+    }
+    double bce = total(bce_sums) * s->entry_share, reg = total(reg_sums) * s->term_share;
+    *a->loss = (float)(bce + (double)s->reg_weight * reg);
+    *a->bce = (float)bce;
+    *a->reg = (float)reg;
+    return 0;
+}
