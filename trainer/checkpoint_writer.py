@@ -8,6 +8,7 @@ from trainer.checkpoint import Checkpoint, Identities, identities_as_values, wri
 from trainer.config import TrainConfig
 from trainer.distributed import Ranks
 from trainer.events import EventLog
+from trainer.nvum import cpu_implementation
 from trainer.run_folder import RunFolder
 from trainer.sections import as_values
 from trainer.state import TrainState
@@ -59,4 +60,5 @@ class CheckpointWriter:
             "config": as_values(self.config),
             "num_threads": torch.get_num_threads(),
             "world_size": self.ranks.world_size,
+            "cpu_nvum_step": cpu_implementation(),
         }

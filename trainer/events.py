@@ -3,8 +3,9 @@
 ====== =============================================================================================================
 event  fields beside ``event``
 ====== =============================================================================================================
-start  seed, device, num_threads, world_size, num_train, num_valid, torch (version)
-resume epoch, step, checkpoint, num_threads, world_size
+start  seed, device, num_threads, world_size, num_train, num_valid, torch (version),
+       cpu_nvum_step (who computes NVUM's step where that is done on a CPU: native or analytic)
+resume epoch, step, checkpoint, num_threads, world_size, cpu_nvum_step
 train  epoch, step, loss, bce, reg (means over the samples since the last such event), num_samples,
        num_rows_skipped, num_rows_nonfinite, num_steps_skipped, lr, images_per_s, data_wait_fraction, elapsed_s
 epoch  epoch, step, loss, bce, reg (means over the epoch), num_samples, num_rows_skipped, num_rows_nonfinite,

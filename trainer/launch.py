@@ -19,6 +19,7 @@ from trainer.distributed import ALONE, Ranks
 from trainer.events import EventLog, SilentLog
 from trainer.loop import TrainingLoop
 from trainer.methods import METHODS
+from trainer.nvum import cpu_implementation
 from trainer.parts import Parts, identities_of, opened, settled
 from trainer.resume import (
     Resumption,
@@ -161,6 +162,7 @@ def _run(run: RunFolder, parts: Parts, *, resumed_from: Path | None = None, warn
                 num_train=parts.data.train.num_selected,
                 num_valid=parts.data.valid.num_selected,
                 torch=torch.__version__,
+                cpu_nvum_step=cpu_implementation(),
             )
         else:
             log.write(
@@ -170,6 +172,7 @@ def _run(run: RunFolder, parts: Parts, *, resumed_from: Path | None = None, warn
                 checkpoint=resumed_from.name,
                 num_threads=torch.get_num_threads(),
                 world_size=ranks.world_size,
+                cpu_nvum_step=cpu_implementation(),
             )
         loop = TrainingLoop(
             config=config,

@@ -12,6 +12,7 @@ from trainer.checkpoint import Checkpoint, Identities, read_checkpoint
 from trainer.config import TrainConfig
 from trainer.distributed import Ranks
 from trainer.events import cut_back
+from trainer.nvum import cpu_implementation
 from trainer.run_folder import RunFolder
 from trainer.sections import as_values
 
@@ -109,6 +110,13 @@ def differences_of_process(checkpoint: Checkpoint, ranks: Ranks, *, batch_size: 
         warnings.append(
             f"run.num_threads={now}, the checkpoint was written with {before}: on the CPU the results go on "
             "with other bits than those of an undisturbed run"
+        )
+    begun = checkpoint["config"]
+    before, now = checkpoint.get("cpu_nvum_step"), cpu_implementation()  # earlier versions wrote none
+    if before not in (None, now) and begun["loss"]["name"] == "nvum" and begun["run"]["device"] == "cpu":
+        warnings.append(
+            f"the NVUM step is {now} here, the checkpoint was written with {before}: on the CPU the results go on with "
+            "other bits than those of an undisturbed run (native needs a C compiler when the project is installed)"
         )
     before, now = checkpoint["world_size"], ranks.world_size
     if before != now:

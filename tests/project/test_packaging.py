@@ -66,8 +66,9 @@ def test_installed_package_is_the_one_imported(installed: Path, package: str, tm
 
 
 def test_compiled_loops_are_installed_too(installed: Path, tmp_path: Path) -> None:
-    code = "from pipeline.packing import kernels; print(kernels.library is not None)"
-    assert run(installed / "bin" / "python", "-c", code, folder=tmp_path).strip() == "True"
+    for module in ("pipeline.packing.kernels", "pipeline.resample_cpu", "trainer.nvum_native"):
+        code = f"import {module} as compiled; print(compiled.library is not None)"
+        assert run(installed / "bin" / "python", "-c", code, folder=tmp_path).strip() == "True", module
 
 
 @pytest.mark.parametrize("package", SHIPPED)

@@ -21,7 +21,7 @@ from tests.trainer.tiny_runs import (
     own_events,
     settings,
 )
-from trainer import launch
+from trainer import launch, nvum_native
 from trainer.config import TrainConfig
 from trainer.distributed import ALONE
 from trainer.events import read_events
@@ -189,6 +189,20 @@ def test_another_thread_count_is_warned_of(interrupted_run: Path, caplog: pytest
     assert "run.num_threads=2, the checkpoint was written with 1" in caplog.text
     messages = [event["message"] for event in read_events(interrupted_run / "events.jsonl") if "message" in event]
     assert any("run.num_threads=2" in message for message in messages)
+
+
+def test_another_way_of_computing_the_loss_is_warned_of(
+    interrupted_run: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nvum_native, "library", None)
+    with caplog.at_level(logging.WARNING):
+        launch.resume({}, out=interrupted_run)
+    assert "the NVUM step is analytic here, the checkpoint was written with native" in caplog.text
+    events = [event for event in read_events(interrupted_run / "events.jsonl") if "cpu_nvum_step" in event]
+    assert [(event["event"], event["cpu_nvum_step"]) for event in events] == [
+        ("start", "native"),
+        ("resume", "analytic"),
+    ]
 
 
 def test_what_the_results_do_not_depend_on_may_change(interrupted_run: Path) -> None:
