@@ -38,7 +38,8 @@ class PackConfig:
     """`local`: processes of this machine; `ray`: tasks of a Ray cluster on a shared file system."""
 
     num_workers: int = 1
-    """Processes that decode; at 1 it is this one. It never changes a byte of the pack."""
+    """Processes that decode; at 1 it is this one. It never changes a byte of the pack. A Ray cluster that runs already
+    has its own number."""
 
     resume: bool = False
     """Continue an interrupted pack instead of refusing to touch it."""

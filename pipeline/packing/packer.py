@@ -241,7 +241,7 @@ def _run(
 ) -> Iterator[PackedShard]:
     """Return the engine's iterator over finished shards."""
     if config.engine == "ray":
-        return pack_shards_on_ray(tasks, num_tasks, on_images)
+        return pack_shards_on_ray(tasks, num_tasks, config.num_workers, on_images)
     return pack_shards(tasks, num_tasks, config.num_workers, on_images)
 
 

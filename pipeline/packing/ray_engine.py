@@ -5,6 +5,7 @@ runs it, and how often, its bytes are the same, and a file appears whole or not 
 """
 
 import logging
+import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -21,18 +22,18 @@ TASKS_PER_CORE = 2
 
 
 def pack_shards_on_ray(
-    tasks: Iterable[ShardTask], num_tasks: int, on_images: Callable[[ImagesDone], None]
+    tasks: Iterable[ShardTask], num_tasks: int, num_workers: int, on_images: Callable[[ImagesDone], None]
 ) -> Iterator[PackedShard]:
     """Yield each shard when it is done, in any order; `on_images` gets each finished shard as one step of progress.
 
-    The cluster is that of `RAY_ADDRESS` or the one that runs on this machine; without either, Ray is started here for
-    as long as this takes.
+    The cluster is that of `RAY_ADDRESS` or the one that runs on this machine, as large as it is; without either, Ray is
+    started here with `num_workers` processes, for as long as this takes.
 
     Raises:
         MissingBackendError: ray is not installed.
         OSError: a shard could not be written.
         WorkerDiedError: a task died more often than Ray tries, or the cluster is gone.
-        PackError: a machine of the cluster has another version of this package.
+        PackError: no cluster at `RAY_ADDRESS`, or one of its machines has another version of this package.
     """
     try:
         import ray
@@ -45,7 +46,7 @@ def pack_shards_on_ray(
         return
     was_running = ray.is_initialized()
     if not was_running:
-        ray.init(logging_level=logging.WARNING, log_to_driver=False, include_dashboard=False)
+        connect(ray, num_workers)
     try:
         remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(pack_one)
         most = TASKS_PER_CORE * max(int(ray.cluster_resources().get("CPU", 1)), 1)
@@ -72,6 +73,26 @@ def pack_shards_on_ray(
     finally:
         if not was_running:
             ray.shutdown()
+
+
+def connect(ray: Any, num_workers: int) -> None:
+    """Connect to a cluster that runs already, or start one on this machine.
+
+    Raises:
+        PackError: `RAY_ADDRESS` names one that does not answer.
+    """
+    options = {"logging_level": logging.WARNING, "log_to_driver": False}
+    try:
+        ray.init(address="auto", **options)
+    except ConnectionError as error:
+        if address := os.environ.get("RAY_ADDRESS"):
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise PackError(
+                f"RAY_ADDRESS={address}: no Ray cluster answers ({reason}); start it, or unset RAY_ADDRESS; a cluster "
+                "that asks for a token (Ray's default) wants RAY_AUTH_MODE=token as well"
+            ) from error
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # what is packed here is nobody's business
+        ray.init(address="local", num_cpus=num_workers, include_dashboard=False, **options)
 
 
 def pack_one(task: ShardTask, pixel_rule: str) -> PackedShard:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import MissingBackendError
+from pipeline.errors import MissingBackendError, PackError
 from pipeline.image_spec import ImageSpec
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import PackSummary, pack_manifest
@@ -74,6 +74,13 @@ def test_ray_packs_the_same_bytes_and_its_dead_tasks_are_run_again(
     for path in (tmp_path / "local").iterdir():
         assert (tmp_path / "ray" / path.name).read_bytes() == path.read_bytes()
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_cluster_that_does_not_answer_is_said(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.init", lambda **options: (_ for _ in ()).throw(ConnectionError))
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    with pytest.raises(PackError, match=r"RAY_ADDRESS=192\.0\.2\.1:6379: no Ray cluster answers"):
+        packed(release, tmp_path / "pack", engine="ray")
 
 
 def test_without_ray_the_extra_is_named(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
