@@ -26,8 +26,8 @@ def pack_shards_on_ray(
 ) -> Iterator[PackedShard]:
     """Yield each shard when it is done, in any order; `on_images` gets each finished shard as one step of progress.
 
-    The cluster is that of `RAY_ADDRESS` or the one that runs on this machine, as large as it is; without either, Ray is
-    started here with `num_workers` processes, for as long as this takes.
+    The cluster is that of `RAY_ADDRESS` (`auto`: the one that runs on this machine), as large as it is; without it, Ray
+    is started here with `num_workers` processes, for as long as this takes.
 
     Raises:
         MissingBackendError: ray is not installed.
@@ -76,23 +76,25 @@ def pack_shards_on_ray(
 
 
 def connect(ray: Any, num_workers: int) -> None:
-    """Connect to a cluster that runs already, or start one on this machine.
+    """Connect to the cluster of `RAY_ADDRESS`, or start one on this machine.
 
     Raises:
-        PackError: `RAY_ADDRESS` names one that does not answer.
+        PackError: `RAY_ADDRESS` names a cluster that does not answer.
     """
     options = {"logging_level": logging.WARNING, "log_to_driver": False}
-    try:
-        ray.init(address="auto", **options)
-    except ConnectionError as error:
-        if address := os.environ.get("RAY_ADDRESS"):
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise PackError(
-                f"RAY_ADDRESS={address}: no Ray cluster answers ({reason}); start it, or unset RAY_ADDRESS; a cluster "
-                "that asks for a token (Ray's default) wants RAY_AUTH_MODE=token as well"
-            ) from error
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # what is packed here is nobody's business
         ray.init(address="local", num_cpus=num_workers, include_dashboard=False, **options)
+        return
+    try:
+        ray.init(address=address, **options)
+    except ConnectionError as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise PackError(
+            f"RAY_ADDRESS={address}: no Ray cluster answers ({reason}); start it, or unset RAY_ADDRESS; a cluster that "
+            "asks for a token (Ray's default) wants RAY_AUTH_MODE=token as well"
+        ) from error
 
 
 def pack_one(task: ShardTask, pixel_rule: str) -> PackedShard:

@@ -54,6 +54,7 @@ def packing_processes() -> list[int]:
 def test_ray_packs_the_same_bytes_and_its_dead_tasks_are_run_again(
     release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("CXR_TEST_RUN", str(os.getpid()))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     done: list[int] = []
