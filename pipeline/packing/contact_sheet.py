@@ -21,6 +21,7 @@ GAP_PX = 10
 FONT_PX = 13
 LINE_PX = 16
 LINES_OF_FINDINGS = 3
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 BACKGROUND, INK, FAINT = 255, 0, 90
 
 
@@ -30,8 +31,9 @@ def write_contact_sheet(pack: Pack, path: Path, *, seed: int) -> int:
     The same pack and seed give the same samples.
 
     Raises:
-        PackError: a shard is damaged, or the file cannot be written.
+        PackError: a shard is damaged, the file cannot be written, or something else than a PNG is there already.
     """
+    refuse_other_files(path)
     table = pack.manifest()
     indices = chosen(pack, seed)
     images = list(images_of(pack, indices))
@@ -51,7 +53,7 @@ def write_contact_sheet(pack: Pack, path: Path, *, seed: int) -> int:
         if image is None:
             draw.text((left, upper), "does not decode", INK, font)
         else:
-            image.thumbnail((TILE_PX, TILE_PX), Image.Resampling.BILINEAR)
+            image = fitted_image(image)
             sheet.paste(image, (left + (TILE_PX - image.width) // 2, upper + (TILE_PX - image.height) // 2))
         for line, text in enumerate(caption(table, index, font)):
             ink = INK if line == 0 or line > 1 else FAINT
@@ -63,6 +65,32 @@ def write_contact_sheet(pack: Pack, path: Path, *, seed: int) -> int:
     except OSError as error:
         raise PackError(f"{path}: cannot be written ({error.strerror}); name another file") from error
     return len(indices)
+
+
+def refuse_other_files(path: Path) -> None:
+    """Refuse a path at which something is that no contact sheet was: a pack.json, a shard, a label file.
+
+    Raises:
+        PackError: the name does not end in .png, or what is there is no PNG.
+    """
+    if path.suffix.lower() != ".png":
+        raise PackError(f"{path}: a contact sheet is a PNG; name a file that ends in .png")
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(PNG_SIGNATURE))
+    except OSError:  # nothing there, or nothing that can be read: writing says why it fails
+        return
+    if start != PNG_SIGNATURE:
+        raise PackError(f"{path}: exists and is not a PNG; name another file")
+
+
+def fitted_image(image: Image.Image) -> Image.Image:
+    """Return an image as it is drawn: large ones made smaller, small ones enlarged by a whole number, without blur."""
+    times = TILE_PX // max(image.size)
+    if times:
+        return image.resize((times * image.width, times * image.height), Image.Resampling.NEAREST)
+    image.thumbnail((TILE_PX, TILE_PX), Image.Resampling.BILINEAR)
+    return image
 
 
 def chosen(pack: Pack, seed: int) -> list[int]:

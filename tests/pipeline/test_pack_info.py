@@ -78,11 +78,14 @@ def test_the_sheet_shows_the_samples_that_it_names(packed: Pack, tmp_path: Path)
     expected = image_pixels(NUM_IMAGES, SIZE_PX)
     top = 2 * GAP_PX + LINE_PX
     step_y = TILE_PX + (2 + LINES_OF_FINDINGS) * LINE_PX + GAP_PX
-    margin = (TILE_PX - SIZE_PX) // 2
+    times = TILE_PX // SIZE_PX  # small images are enlarged, so that a person can see them
+    drawn_px = times * SIZE_PX
+    margin = (TILE_PX - drawn_px) // 2
     for place in (0, 7, 8, 63):
         upper = top + place // 8 * step_y + margin
         left = GAP_PX + place % 8 * (TILE_PX + GAP_PX) + margin
-        np.testing.assert_array_equal(sheet[upper:, left:][:SIZE_PX, :SIZE_PX], expected[indices[place]])
+        enlarged = expected[indices[place]].repeat(times, 0).repeat(times, 1)
+        np.testing.assert_array_equal(sheet[upper:, left:][:drawn_px, :drawn_px], enlarged)
 
 
 def test_the_sheet_is_a_function_of_pack_and_seed(packed: Pack, tmp_path: Path) -> None:
@@ -112,3 +115,18 @@ def test_captions_fit() -> None:
 def test_a_sheet_that_cannot_be_written_is_said(packed: Pack, tmp_path: Path) -> None:
     with pytest.raises(PackError, match=r"cannot be written .No such file.*name another file"):
         write_contact_sheet(packed, tmp_path / "absent" / "sheet.png", seed=0)
+
+
+def test_a_sheet_takes_the_place_of_a_sheet_and_of_nothing_else(packed: Pack, tmp_path: Path) -> None:
+    document = packed.folder / "pack.json"
+    before = document.read_bytes()
+    with pytest.raises(PackError, match=r"pack.json: a contact sheet is a PNG; name a file that ends in .png"):
+        write_contact_sheet(packed, document, seed=0)
+    assert document.read_bytes() == before
+    other = tmp_path / "labels.png"
+    other.write_bytes(b"Image Index,Finding Labels")
+    with pytest.raises(PackError, match="exists and is not a PNG; name another file"):
+        write_contact_sheet(packed, other, seed=0)
+    assert other.read_bytes() == b"Image Index,Finding Labels"
+    sheet = tmp_path / "sheet.png"
+    assert [write_contact_sheet(packed, sheet, seed=seed) for seed in (0, 1)] == [64, 64]
