@@ -220,7 +220,7 @@ def read_pack_json(folder: Path) -> Pack:
     path = folder / PACK_FILE
     try:
         document = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise PackError(f"{folder}: {_why_no_pack(folder)}") from error
     except (OSError, ValueError) as error:
         raise PackError(f"{path}: broken ({error}); pack again") from error
@@ -271,6 +271,8 @@ def _why_no_pack(folder: Path) -> str:
     partial = folder.with_name(folder.name + PARTIAL_SUFFIX)
     if partial.is_dir():
         return f"packing was interrupted ({partial} is there); finish it with `cxr-prep pack --resume`"
+    if folder.exists() and not folder.is_dir():
+        return "a file; name the folder of a pack, which holds pack.json"
     if not folder.is_dir():
         return "no such folder; make a pack with `cxr-prep pack`"
     return f"no {PACK_FILE} in it, so it is not a pack; make one with `cxr-prep pack`"

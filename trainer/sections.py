@@ -47,7 +47,7 @@ def check(config: type, values: Mapping[str, object], *, source: str) -> Values:
         checked[section] = {}
         for key, value in keys.items():
             if key not in hints:
-                why = f": {REFUSED[key]}" if key in REFUSED else _nearest(key, hints)
+                why = f": {REFUSED[key]}" if key in REFUSED else _elsewhere(key, sections) or _nearest(key, hints)
                 raise ConfigError(f"{source}: section {section} has no key {key!r}{why}")
             try:
                 checked[section][key] = _convert(value, hints[key])
@@ -144,6 +144,12 @@ def _shown(value: object) -> str:
 def _near(name: object, names: Any) -> str:
     near = get_close_matches(str(name), [str(other) for other in names], n=1)
     return near[0] if near else ""
+
+
+def _elsewhere(key: str, sections: Mapping[str, Any]) -> str:
+    """Return the end of a message about a key that other sections have; nothing where none has it."""
+    found = [f"{section}.{key}" for section, config in sections.items() if key in get_type_hints(config)]
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def _nearest(name: str, names: Any) -> str:

@@ -46,7 +46,7 @@ def build_manifest(
     from pipeline.console import err
 
     workspace = Workspace.current()
-    workspace.roots()  # so that an unreadable roots.json is an error before the work, not after it
+    before = workspace.roots().get(dataset)  # an unreadable roots.json is an error before the work, not after it
     report = build(
         BuildConfig(
             dataset=dataset,
@@ -66,6 +66,13 @@ def build_manifest(
         err.print(
             f"warning: {workspace.roots_file}: cannot be written ({error.strerror}); give --root to `cxr-prep pack`"
         )
+    else:
+        if before is not None and before != str(root.resolve()):
+            err.print(
+                f"warning: images of {dataset} are looked for in {root.resolve()} from now on, no longer in {before}; "
+                "give --root to `cxr-prep pack` for manifests of that folder",
+                markup=False,
+            )
 
 
 def show(report: "BuildReport") -> None:
@@ -99,6 +106,7 @@ def show(report: "BuildReport") -> None:
     for name, path in report.side_tables.items():
         out.print(f"{SIDE_TABLES.get(name, name)}: {path}", markup=False)
     out.print(f"written in {report.elapsed_s:.2f} s: {report.out}", markup=False)
-    by_default = report.out.parent == Workspace.current().manifests
+    manifests = Workspace.current().manifests
+    by_default = report.out.parent == manifests and len(list(manifests.glob("*.parquet"))) == 1
     option = "" if by_default else f" --manifest {shlex.quote(str(report.out))}"
     out.print(f"next: cxr-prep pack{option}", markup=False)

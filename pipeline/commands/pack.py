@@ -20,7 +20,7 @@ def pack(
         list[str] | None,
         typer.Option(
             metavar="[DATASET=]DIR",
-            help="Folder of the release, by default the one the manifest was built from; for a merged manifest, "
+            help="Folder of the release, by default the last one that `build-manifest` read; for a merged manifest, "
             "one for each dataset.",
         ),
     ] = None,

@@ -52,6 +52,22 @@ def test_another_output_is_named_in_the_next_command(
     assert capsys.readouterr().out.endswith(f"next: cxr-prep pack --manifest '{out}'\n")
 
 
+def test_a_second_manifest_and_a_second_folder_are_named(
+    home: Path, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_release(tmp_path / "other")
+    second = home / "manifests" / "second.parquet"
+    assert run(monkeypatch, "build-manifest", "--dataset", "nih", "--root", release) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert run(monkeypatch, "build-manifest", "--dataset", "nih", "--root", other, "--out", second) == 0
+    shown = capsys.readouterr()
+    assert shown.out.endswith(f"next: cxr-prep pack --manifest {second}\n")
+    assert " ".join(shown.err.split()) == (
+        f"warning: images of nih are looked for in {other} from now on, no longer in {release}; "
+        "give --root to `cxr-prep pack` for manifests of that folder"
+    )
+
+
 def test_options_reach_the_build(release: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("--seed", 3, "--valid-fraction", 0.25, "--images", "images", "--allow-missing-images")
     (release / "images" / NAMES[0]).unlink()

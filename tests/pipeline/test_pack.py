@@ -76,6 +76,10 @@ def test_identity_is_frozen() -> None:
     ("damage", "message"),
     [
         (lambda folder: shutil.rmtree(folder), "no such folder; make a pack with `cxr-prep pack`"),
+        (
+            lambda folder: (shutil.rmtree(folder), folder.write_bytes(b"")),
+            "a file; name the folder of a pack, which holds pack.json",
+        ),
         (lambda folder: (folder / "pack.json").unlink(), "no pack.json in it, so it is not a pack"),
         (lambda folder: (folder / "pack.json").write_text("{"), "broken"),
         (lambda folder: (folder / "pack.json").write_text("[]"), "schema 'list', this version reads 'cxr-pack/2'"),

@@ -57,6 +57,7 @@ def test_the_teacher_has_its_own_switch(loss: str, enabled: str, has_teacher: bo
         ({"schedule": {"warmup_epochs": 5.0}, "run": {"epochs": 5}}, "lower it or train for more epochs"),
         ({"loss": {"reg_weight": -1.0}}, "loss.reg_weight=-1.0: expected 0 or more"),
         ({"loss": {"name": "nvmu"}}, "did you mean nvum?"),
+        ({"data": {"batch_size": 64}}, "section data has no key 'batch_size'; did you mean loader.batch_size?"),
         ({"loader": {"sampler": "balanced"}}, "never by resampling"),
     ],
 )
