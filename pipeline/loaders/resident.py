@@ -84,7 +84,7 @@ class ResidentOnHost(GatheredLoader):
         self._images_nR = np.empty((0, self._images_nR.shape[1]), np.uint8)
 
     def _gather(self, position_G: npt.NDArray[np.int64], images_G1HW: Pixels) -> None:
-        rows_GR = images_G1HW.reshape(len(position_G), -1)
+        rows_GR = images_G1HW.reshape(len(position_G), self._images_nR.shape[1])
         np.take(self._images_nR, position_G, axis=0, out=rows_GR, mode="clip")  # "raise" would copy twice
 
 

@@ -38,7 +38,7 @@ class StoredPixels:
         Raises:
             PackError: a shard became shorter or cannot be read.
         """
-        rows_BR = images_B1HW.reshape(len(sample_index_B), -1)
+        rows_BR = images_B1HW.reshape(len(sample_index_B), self._pack.spec.num_pixels)
         places = zip(self._shard_N[sample_index_B].tolist(), self._offset_N[sample_index_B].tolist(), strict=True)
         for row, (number, offset) in enumerate(places):
             shard = self._pack.shards[number]

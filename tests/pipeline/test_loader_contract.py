@@ -151,6 +151,16 @@ def test_ordered_batches_give_each_once_in_order(
     assert flat(in_order) == selection.tolist()
 
 
+@over(CASES)
+def test_a_rank_without_a_sample_gets_batches_of_none(case: Case, packs: Packs) -> None:
+    sizes = []
+    for rank in range(2):
+        with opened(packs, case, np.array([5]), batch_size=1, rank=rank, world_size=2) as loader:
+            sizes.append([tuple(step.batch.images_B1HW.shape) for step in loader.train_batches(0)])
+    (height, width) = packs[case.pack_format].height_px, packs[case.pack_format].width_px
+    assert sorted(sizes) == [[(0, 1, height, width)], [(1, 1, height, width)]]
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     case=st.sampled_from(CASES),
