@@ -112,11 +112,12 @@ def differences_of_process(checkpoint: Checkpoint, ranks: Ranks, *, batch_size: 
             "with other bits than those of an undisturbed run"
         )
     begun = checkpoint["config"]
-    before, now = checkpoint.get("cpu_nvum_step"), cpu_implementation()  # earlier versions wrote none
-    if before not in (None, now) and begun["loss"]["name"] == "nvum" and begun["run"]["device"] == "cpu":
+    way_before, way_now = checkpoint.get("cpu_nvum_step"), cpu_implementation()  # earlier versions wrote none
+    if way_before not in (None, way_now) and begun["loss"]["name"] == "nvum" and begun["run"]["device"] == "cpu":
         warnings.append(
-            f"the NVUM step is {now} here, the checkpoint was written with {before}: on the CPU the results go on with "
-            "other bits than those of an undisturbed run (native needs a C compiler when the project is installed)"
+            f"the NVUM step is {way_now} here, the checkpoint was written with {way_before}: on the CPU the results go "
+            "on with other bits than those of an undisturbed run (native needs a C compiler when the project is "
+            "installed)"
         )
     before, now = checkpoint["world_size"], ranks.world_size
     if before != now:

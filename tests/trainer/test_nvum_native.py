@@ -136,16 +136,17 @@ def test_sigmoid_and_cross_entropy_have_their_full_precision_at_any_logit() -> N
 def test_the_gradient_is_scaled_accumulated_and_kept() -> None:
     step = native(4)
     _, grad_BC, _ = step.run(NVUMConfig())
-    given = inputs(step)._replace(logits_BC=step.logits_BC.clone().requires_grad_())
-    loss = native_step(given).loss
-    loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
-    assert given.logits_BC.grad is not None
-    assert torch.equal(given.logits_BC.grad, grad_BC)
-    loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
-    assert torch.equal(given.logits_BC.grad, 2 * grad_BC)
-    given.logits_BC.grad = None
-    (loss * 0.5).backward()
-    assert torch.equal(given.logits_BC.grad, 0.5 * grad_BC)
+    logits_BC = step.logits_BC.clone().requires_grad_()
+    loss = native_step(inputs(step)._replace(logits_BC=logits_BC)).loss
+    for times in (1.0, 2.0):
+        loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        assert logits_BC.grad is not None
+        assert torch.equal(logits_BC.grad, times * grad_BC)
+    logits_BC.grad = None
+    (0.5 * loss).backward()  # type: ignore[no-untyped-call]
+    scaled_BC: torch.Tensor | None = logits_BC.grad
+    assert scaled_BC is not None
+    assert torch.equal(scaled_BC, 0.5 * grad_BC)
     with pytest.raises(RuntimeError, match="second time"):
         loss.backward()  # type: ignore[no-untyped-call]
 
