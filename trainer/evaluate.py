@@ -5,7 +5,7 @@ Letters of the shapes: N rows of the pack, n rows of the selection, C outputs of
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,11 @@ from manifests.table import ManifestTable, read_manifest
 from pipeline.errors import PackError
 from pipeline.loaders import open_loader
 from pipeline.pack import Pack, open_pack
+from trainer.bootstrap import BootstrapConfig
 from trainer.distributed import ALONE, Ranks
 from trainer.inference import infer
-from trainer.metrics import measure
+from trainer.intervals import with_intervals
+from trainer.metrics import ENOUGH_POSITIVES, measure
 from trainer.metrics_file import EvaluationEntry, add_evaluation
 from trainer.predictions import Predictions, predictions_file
 from trainer.relabel import relabelled
@@ -57,6 +59,12 @@ class EvaluateConfig:
     device: str = "auto"
     """`auto` (the GPU where there is one), `cpu`, `cuda` or `cuda:N`."""
 
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    """How intervals are drawn."""
+
+    min_positives: int = ENOUGH_POSITIVES
+    """Fewest positives of a finding in the mean over findings with enough of them."""
+
 
 def evaluate(
     config: EvaluateConfig, on_step: Callable[[int, int], None] | None = None, *, ranks: Ranks = ALONE
@@ -83,6 +91,7 @@ def evaluate(
                 backend=config.loader or model.config.loader.backend,
                 batch_size=config.batch_size or model.config.loader.batch_size,
             )
+            warnings += [loader_config.caution] if loader_config.caution else []
             loader = stack.enter_context(
                 open_loader(
                     loader_config,
@@ -121,6 +130,10 @@ def _written(
     """Measure, write predictions and metrics.json, return its entry."""
     predictions = _predictions(pack.manifest(), selection, sample_index_n, probs_nC)
     metrics = measure(predictions.probs_nC, predictions.targets_nC, predictions.mask_nC, model.space.findings)
+    metrics = with_intervals(
+        metrics, predictions.probs_nC, predictions.targets_nC, predictions.mask_nC, predictions.patient_id_n,
+        config.bootstrap, min_positives=config.min_positives,
+    )  # fmt: skip
     warnings += [f"{name}: a probability is not finite" for name in _not_finite(predictions)]
     labels = PACK_LABELS if config.labels is None else config.labels.stem
     checkpoint = config.checkpoint if config.checkpoint in ("best", "last") else model.checkpoint.stem
@@ -139,6 +152,7 @@ def _written(
         left_out=selection.left_out,
         predictions=file,
         metrics=metrics,
+        bootstrap=config.bootstrap if config.bootstrap.draws else None,
         warnings=warnings,
     )
     try:

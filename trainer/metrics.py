@@ -16,6 +16,11 @@ from manifests.findings import NO_FINDING
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+Interval = tuple[float, float]
+"""Lower and upper end."""
+
+ENOUGH_POSITIVES = 10
+"""Below so many positives a number is called noise: one image more or less moves it by several hundredths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,35 @@ class FindingMetrics:
     average_precision: float | None
     """Step-wise area under the precision-recall curve in [0, 1]; None as above."""
 
+    auroc_interval: Interval | None = None
+    """Where the AUROC lies in the stated share of the draws; None: too few cases, or not asked for (`intervals.py`)."""
+
+    average_precision_interval: Interval | None = None
+    """The same of the average precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupportedMeans:
+    """Means over the findings that have enough positives, without `No Finding`."""
+
+    min_positives: int
+    """Fewest positives of a finding in the means."""
+
+    num_findings: int
+    """How many findings the means are taken over."""
+
+    mean_auroc: float | None
+    """None where no finding has enough."""
+
+    mean_auroc_interval: Interval | None
+    """None where one of the findings has none, or not asked for."""
+
+    mean_average_precision: float | None
+    """As for the AUROC."""
+
+    mean_average_precision_interval: Interval | None
+    """As for the AUROC."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SplitMetrics:
@@ -53,6 +87,15 @@ class SplitMetrics:
 
     num_findings_in_mean: int
     """How many findings the means are taken over."""
+
+    mean_auroc_interval: Interval | None = None
+    """None where one of the findings in the mean has none, or not asked for."""
+
+    mean_average_precision_interval: Interval | None = None
+    """As above."""
+
+    supported: SupportedMeans | None = None
+    """The means over findings with enough positives; None: not asked for."""
 
 
 class RankedCounts(NamedTuple):

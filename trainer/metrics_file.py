@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.atomic import write_bytes_atomically
+from trainer.bootstrap import BootstrapConfig
 from trainer.metrics import SplitMetrics
 from trainer.report_record import METRICS_FILE, read_object
 
@@ -46,12 +47,16 @@ class EvaluationEntry:
     metrics: SplitMetrics
     """The numbers."""
 
+    bootstrap: BootstrapConfig | None = None
+    """How their intervals were drawn; None: there are none."""
+
     warnings: list[str] = field(default_factory=list)
     """What a reader of the numbers must know."""
 
     def as_values(self) -> dict[str, Any]:
         """Return the entry as JSON holds it, the metrics at its top level."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "metrics"}
+        values["bootstrap"] = None if self.bootstrap is None else asdict(self.bootstrap)
         return values | asdict(self.metrics)
 
 

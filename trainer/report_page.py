@@ -46,6 +46,8 @@ tr.aside td { color: var(--muted); }
 td.scale { width: 30%; min-width: 8rem; padding: 0 .7rem; vertical-align: middle; }
 td.scale div { position: relative; height: 1px; background: var(--rule); }
 td.scale i { position: absolute; left: 0; top: -1px; height: 3px; background: var(--first); border-radius: 2px; }
+td.scale u { position: absolute; top: -4px; height: 9px; background: var(--first); opacity: .25; border-radius: 2px; }
+td.number small { color: var(--muted); font-weight: 400; }
 tr.noise td.scale i { background: var(--muted); opacity: .5; }
 .settings { columns: 3 18rem; column-gap: 1rem; }
 .settings .card { margin: 0 0 1rem; break-inside: avoid; }

@@ -37,6 +37,7 @@ CXR_TRAIN = {
     ],
     "evaluate": [
         "--run", "--pack", "--split", "--labels", "--checkpoint", "--loader", "--batch-size", "--device",
+        "--bootstrap", "--resampling", "--min-positives",
     ],
 }  # fmt: skip
 

@@ -22,6 +22,7 @@ from pipeline.errors import PackError
 from pipeline.pack import Pack
 from tests.factories import make_manifest, make_pack
 from trainer import launch
+from trainer.bootstrap import BootstrapConfig
 from trainer.checkpoint import read_checkpoint
 from trainer.evaluate import EvaluateConfig, evaluate
 from trainer.models.registry import build_model
@@ -233,16 +234,39 @@ def run_command(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_command_prints_every_finding_with_its_positives_and_writes_the_report(run: Path) -> None:
-    done = run_command("--run", str(run), "--checkpoint", "best", "--checkpoint", "last")
+    done = run_command("--run", str(run), "--split", "train", "--checkpoint", "best", "--checkpoint", "last")
     assert done.returncode == 0, done.stderr
+    assert any(finding["auroc_interval"] for finding in metrics_of(run)[0]["findings"])  # type: ignore[attr-defined]
     for entry in metrics_of(run):
         for finding in entry["findings"]:  # type: ignore[attr-defined]
             auroc = "n/a" if finding["auroc"] is None else f"{finding['auroc']:.4f}"
+            if finding["auroc_interval"] is not None:
+                auroc += " \\({:.3f}-{:.3f}\\)".format(*finding["auroc_interval"])
             row = rf"{finding['finding']} +│ +{finding['positives']} │ +{finding['negatives']} │ +{auroc} │"
             assert re.search(row, done.stdout), row
     assert [entry["checkpoint"] for entry in metrics_of(run)] == ["best", "last"]
     assert f"report: {run / 'report.html'}" in done.stdout
     assert "n/a" in done.stdout
+
+
+def test_intervals_are_drawn_as_asked_and_told(run: Path) -> None:
+    drawn = BootstrapConfig(draws=300, resampling="stratified", confidence=0.9, seed=3)
+    evaluate(EvaluateConfig(run=run, split="train", bootstrap=drawn, min_positives=4))
+    (entry,) = metrics_of(run)
+    assert entry["bootstrap"] == {"draws": 300, "resampling": "stratified", "confidence": 0.9, "seed": 3}
+    assert entry["supported"]["min_positives"] == 4  # type: ignore[index]
+    assert "90% of 300 bootstrap draws of each class" in write_report(run).read_text()
+    evaluate(EvaluateConfig(run=run, split="train", bootstrap=BootstrapConfig(draws=0)))
+    (entry,) = metrics_of(run)
+    assert entry["bootstrap"] is None
+    assert "bootstrap draws" not in write_report(run).read_text()
+
+
+def test_an_unknown_resampling_is_one_line_and_exit_code_2(run: Path) -> None:
+    done = run_command("--run", str(run), "--resampling", "images")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "expected patient or stratified" in done.stderr
 
 
 def test_a_user_error_is_one_line_and_exit_code_2(run: Path) -> None:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from manifests.errors import ConfigError
 from manifests.findings import NO_FINDING
+from trainer.bootstrap import BootstrapConfig
+from trainer.intervals import with_intervals
 from trainer.metrics import measure
 from trainer.metrics_file import EvaluationEntry, add_evaluation
 from trainer.predictions import Predictions, read_predictions
@@ -76,7 +78,9 @@ def add_training(run: Path, *, num_epochs: int = 3, auroc: float | None = 0.7) -
     (run / "config.json").write_text(json.dumps(config))
 
 
-def add_scores(run: Path, *, labels: str = "pack", num_images: int = 200) -> EvaluationEntry:
+def add_scores(
+    run: Path, *, labels: str = "pack", num_images: int = 200, drawn: BootstrapConfig | None = None
+) -> EvaluationEntry:
     """Evaluate random scores: 20 %, 4 positives, none, 50 %."""
     rng = np.random.default_rng(5)
     targets_nC = np.zeros((num_images, len(FINDINGS)), np.float32)
@@ -95,9 +99,14 @@ def add_scores(run: Path, *, labels: str = "pack", num_images: int = 200) -> Eva
     )
     file = f"predictions-nih-test-{labels}.parquet"
     predictions.write(run / file)
+    metrics = measure(predictions.probs_nC, targets_nC, mask_nC, FINDINGS)
+    if drawn is not None:
+        metrics = with_intervals(
+            metrics, predictions.probs_nC, targets_nC, mask_nC, predictions.patient_id_n, drawn, min_positives=10
+        )
     entry = EvaluationEntry(
         dataset="nih", pack=None, split="test", labels=labels, checkpoint="best", step=30, num_images=num_images,
-        left_out={}, predictions=file, metrics=measure(predictions.probs_nC, targets_nC, mask_nC, FINDINGS),
+        left_out={}, predictions=file, metrics=metrics, bootstrap=drawn,
     )  # fmt: skip
     add_evaluation(run, entry)
     return entry
@@ -178,6 +187,33 @@ def test_few_positives_are_called_noise_and_none_is_not_a_number(run: Path) -> N
     assert "n/a" in text
     assert f"{entry.metrics.mean_auroc:.3f}" in text
     assert "Mean of 2 findings, without No Finding" in text
+
+
+def test_intervals_stand_beside_their_numbers_and_are_explained(run: Path) -> None:
+    entry = add_scores(run, drawn=BootstrapConfig(draws=200))
+    effusion, hernia = entry.metrics.findings[0], entry.metrics.findings[2]
+    assert effusion.auroc_interval is not None
+    assert hernia.auroc_interval is None
+    page = parsed(write_report(run))
+    low, high = effusion.auroc_interval
+    assert f"{effusion.auroc:.3f} ({low:.3f} to {high:.3f})" in page.text
+    assert "Mean of 1 with at least 10 positives" in page.text
+    assert "95% of 200 bootstrap draws of patients lie" in page.text
+    assert len([tag for tag, _ in page.tags if tag == "u"]) == 2
+
+
+def test_an_evaluation_of_an_earlier_version_is_still_shown(run: Path) -> None:
+    add_scores(run)
+    content = json.loads((run / "metrics.json").read_text())
+    for entry in content["evaluations"]:
+        del entry["bootstrap"], entry["supported"], entry["mean_auroc_interval"]
+        del entry["mean_average_precision_interval"]
+        for finding in entry["findings"]:
+            del finding["auroc_interval"], finding["average_precision_interval"]
+    (run / "metrics.json").write_text(json.dumps(content))
+    text = parsed(write_report(run)).text
+    assert "Mean of 2 findings" in text
+    assert "bootstrap" not in text
 
 
 def test_a_run_without_validation_has_no_validation_curve(run: Path) -> None:

@@ -11,6 +11,7 @@ from pipeline.console import err, out, progress_bar
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from trainer.metrics import Interval
     from trainer.metrics_file import EvaluationEntry
 
 
@@ -37,22 +38,40 @@ def evaluate(
     device: Annotated[
         str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Where the model runs.")
     ] = "auto",
+    bootstrap: Annotated[
+        int, typer.Option("--bootstrap", metavar="DRAWS", help="Draws behind the 95 % intervals; 0: no intervals.")
+    ] = 2000,
+    resampling: Annotated[
+        str,
+        typer.Option(
+            "--resampling", metavar="patient|stratified", help="Draw patients, or each class of a finding by itself."
+        ),
+    ] = "patient",
+    min_positives: Annotated[
+        int,
+        typer.Option("--min-positives", metavar="N", help="Fewest positives of a finding in the second mean.", min=1),
+    ] = 10,
 ) -> None:
     """Measure a run's model (its EMA teacher where it has one) on a split; write metrics.json and report.html.
 
-    The table names the positives beside each number; a finding without positives or without negatives is "n/a". Means
-    leave No Finding out. Probabilities are kept in predictions-DATASET-SPLIT.parquet.
+    The table names the positives beside each number, and the 95 % bootstrap interval of the AUROC; a finding without
+    positives or without negatives is "n/a", and one with fewer than 5 patients of either has no interval. Means are
+    over all findings and over those with at least --min-positives positives; both leave No Finding out. Probabilities
+    are kept in predictions-DATASET-SPLIT.parquet.
     """
+    from trainer.bootstrap import BootstrapConfig
     from trainer.distributed import joined_ranks
     from trainer.evaluate import EvaluateConfig
     from trainer.evaluate import evaluate as evaluate_one
     from trainer.report import write_report
 
     with joined_ranks() as ranks:
+        with ranks.together():
+            drawn = BootstrapConfig(draws=bootstrap, resampling=resampling)  # type: ignore[arg-type]  # checked there
         for name in checkpoint or ["best"]:
             config = EvaluateConfig(
                 run=run, pack=pack, split=split, labels=labels, checkpoint=name, loader=loader, batch_size=batch_size,
-                device=device,
+                device=device, bootstrap=drawn, min_positives=min_positives,
             )  # fmt: skip
             with progress_bar("images") as progress:
                 task = progress.add_task(f"evaluate {name}", total=None)
@@ -71,7 +90,9 @@ def show(entry: "EvaluationEntry") -> None:
     from rich.table import Table
 
     title = f"{entry.dataset}, split {entry.split}, labels {entry.labels}, checkpoint {entry.checkpoint}"
-    table = Table("finding", title=f"{title}: {entry.num_images:,} images", title_justify="left")
+    table = Table(title=f"{title}: {entry.num_images:,} images", title_justify="left")
+    # 80 columns hold the names and the intervals of one measure; the report has those of both.
+    table.add_column("finding", min_width=max(len(finding.finding) for finding in entry.metrics.findings))
     for name in ("positives", "negatives", "AUROC", "AP"):
         table.add_column(name, justify="right")
     for finding in entry.metrics.findings:
@@ -79,15 +100,22 @@ def show(entry: "EvaluationEntry") -> None:
             finding.finding,
             f"{finding.positives:,}",
             f"{finding.negatives:,}",
-            shown(finding.auroc),
+            shown(finding.auroc, finding.auroc_interval),
             shown(finding.average_precision),
         )
     table.add_section()
-    count = entry.metrics.num_findings_in_mean
+    metrics, supported = entry.metrics, entry.metrics.supported
     table.add_row(
-        f"mean of {count}, without No Finding", "", "", shown(entry.metrics.mean_auroc),
-        shown(entry.metrics.mean_average_precision),
+        f"mean of {metrics.num_findings_in_mean}, without No Finding", "", "",
+        shown(metrics.mean_auroc, metrics.mean_auroc_interval),
+        shown(metrics.mean_average_precision),
     )  # fmt: skip
+    if supported is not None:
+        table.add_row(
+            f"mean of {supported.num_findings} with >= {supported.min_positives} positives", "", "",
+            shown(supported.mean_auroc, supported.mean_auroc_interval),
+            shown(supported.mean_average_precision),
+        )  # fmt: skip
     out.print(table)
     for reason, number in entry.left_out.items():
         out.print(f"left out: {number:,} ({reason})", markup=False)
@@ -95,6 +123,7 @@ def show(entry: "EvaluationEntry") -> None:
         err.print(f"warning: {warning}", style="yellow", markup=False)
 
 
-def shown(value: float | None) -> str:
-    """Return a metric with four digits, or n/a."""
-    return "n/a" if value is None else f"{value:.4f}"
+def shown(value: float | None, interval: "Interval | None" = None) -> str:
+    """Return a metric with four digits, or n/a, and its interval where it has one."""
+    ends = "" if interval is None else f" ({interval[0]:.3f}-{interval[1]:.3f})"
+    return "n/a" if value is None else f"{value:.4f}{ends}"
