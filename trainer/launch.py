@@ -188,7 +188,7 @@ def _run(run: RunFolder, parts: Parts, *, resumed_from: Path | None = None, warn
             ranks=ranks,
         )
         slower = slower_path(torch.device(config.run.device))
-        for message in [*warnings, *([slower] if slower else [])]:
+        for message in [*warnings, *filter(None, (slower, config.loader.caution))]:
             loop.warn(message)
         finished = loop.run_to_end()
         return Outcome(run=run.folder, finished=finished, exit_code=0 if finished else stop.exit_code)

@@ -44,3 +44,10 @@ class LoaderConfig:
                 raise ConfigError(f"loader: {name} = {value}, expected at least 1")
         if self.on_corrupt not in get_args(OnCorrupt):
             raise ConfigError(f"loader: on_corrupt = {self.on_corrupt!r}, expected {' or '.join(get_args(OnCorrupt))}")
+
+    @property
+    def caution(self) -> str | None:
+        """What must be said to a person before numbers are believed; None for backends that read pixels."""
+        if self.backend != "synthetic":
+            return None
+        return "--loader synthetic reads no pixel: speeds are real, losses and AUROCs mean nothing"

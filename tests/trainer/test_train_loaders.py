@@ -18,6 +18,7 @@ from tests.loader_cases import CASES_WITH_PIXELS, LOSSLESS, Case, over
 from tests.trainer.tiny_runs import NVUM, OF_THE_PROCESS, different_leaves, newest_checkpoint, own_events, settings
 from trainer import launch
 from trainer.cli import app
+from trainer.evaluate import EvaluateConfig, evaluate
 from trainer.events import read_events
 
 SHORT = ["--model", "small", "--set", "loader.batch_size=8", "--set", "run.num_threads=1", "--epochs", "2"]
@@ -138,3 +139,15 @@ def test_a_damaged_image_of_the_validation_split_is_found_too(tmp_path: Path) ->
     command = ["--loader", "reference", "--pack", str(pack.folder), *SHORT]
     with pytest.raises(PackError, match="sample_index 2 is damaged: its checksum is"):
         cxr_train(*command, "--out", str(tmp_path / "ends"))
+
+
+def test_numbers_of_the_synthetic_loader_are_said_to_mean_nothing(
+    packs: dict[PackFormat, Pack], tmp_path: Path
+) -> None:
+    cautions = {}
+    for backend in ("synthetic", "raw"):
+        run = train(packs, Case(backend, "raw"), tmp_path / backend)
+        trained = [event["message"] for event in read_events(run / "events.jsonl") if event["event"] == "warning"]
+        measured = evaluate(EvaluateConfig(run=run)).warnings
+        cautions[backend] = [sum("reads no pixel" in text for text in texts) for texts in (trained, measured)]
+    assert cautions == {"synthetic": [1, 1], "raw": [0, 0]}
