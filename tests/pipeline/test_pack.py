@@ -72,14 +72,16 @@ def test_identity_is_frozen() -> None:
     assert found == "2a3a1ba43704c000a2184caea61f8fb9d1b889714ed513ca0c1d131d1f456adc"
 
 
+def put_file_in_place(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_bytes(b"")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda folder: shutil.rmtree(folder), "no such folder; make a pack with `cxr-prep pack`"),
-        (
-            lambda folder: (shutil.rmtree(folder), folder.write_bytes(b"")),
-            "a file; name the folder of a pack, which holds pack.json",
-        ),
+        (put_file_in_place, "a file; name the folder of a pack, which holds pack.json"),
         (lambda folder: (folder / "pack.json").unlink(), "no pack.json in it, so it is not a pack"),
         (lambda folder: (folder / "pack.json").write_text("{"), "broken"),
         (lambda folder: (folder / "pack.json").write_text("[]"), "schema 'list', this version reads 'cxr-pack/2'"),
