@@ -37,7 +37,7 @@ CXR_TRAIN = {
     ],
     "evaluate": [
         "--run", "--pack", "--split", "--labels", "--checkpoint", "--loader", "--batch-size", "--device",
-        "--bootstrap", "--resampling", "--min-positives",
+        "--bootstrap", "--resampling", "--against", "--min-positives",
     ],
 }  # fmt: skip
 

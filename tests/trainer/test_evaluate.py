@@ -262,6 +262,21 @@ def test_intervals_are_drawn_as_asked_and_told(run: Path) -> None:
     assert "bootstrap draws" not in write_report(run).read_text()
 
 
+def test_the_command_tells_the_differences_to_another_run(run: Path, trained: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(trained, tmp_path / "other")
+    refused = run_command("--run", str(run), "--split", "train", "--against", str(other))
+    assert refused.returncode == 2
+    assert "evaluate that run in the same way first" in refused.stderr
+    evaluate(EvaluateConfig(run=other, split="train"))
+    done = run_command("--run", str(run), "--split", "train", "--against", str(other))
+    assert done.returncode == 0, done.stderr
+    assert "AUROC of run less that of other" in done.stdout
+    assert "+0.000 (+0.000, +0.000) " in done.stdout
+    content = json.loads((run / "predictions-nih-train-against-other.json").read_text())
+    assert len(content["differences"]) == 15
+    assert all(row["difference"] in (0, None) for row in content["differences"])
+
+
 def test_an_unknown_resampling_is_one_line_and_exit_code_2(run: Path) -> None:
     done = run_command("--run", str(run), "--resampling", "images")
     assert done.returncode == 2

@@ -9,10 +9,13 @@ import typer
 from pipeline.console import err, out, progress_bar
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.progress import Progress, TaskID
 
     from trainer.metrics import Interval
     from trainer.metrics_file import EvaluationEntry
+    from trainer.paired import PairedDifference
 
 
 def evaluate(
@@ -47,6 +50,12 @@ def evaluate(
             "--resampling", metavar="patient|stratified", help="Draw patients, or each class of a finding by itself."
         ),
     ] = "patient",
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against", metavar="DIR", help="Another run, evaluated in the same way: is the difference real?"
+        ),
+    ] = None,
     min_positives: Annotated[
         int,
         typer.Option("--min-positives", metavar="N", help="Fewest positives of a finding in the second mean.", min=1),
@@ -57,12 +66,14 @@ def evaluate(
     The table names the positives beside each number, and the 95 % bootstrap interval of the AUROC; a finding without
     positives or without negatives is "n/a", and one with fewer than 5 patients of either has no interval. Means are
     over all findings and over those with at least --min-positives positives; both leave No Finding out. Probabilities
-    are kept in predictions-DATASET-SPLIT.parquet.
+    are kept in predictions-DATASET-SPLIT.parquet. With --against, differences of AUROC to another run on the same
+    images follow, with intervals from the same draws of patients and the p value of DeLong's test.
     """
     from trainer.bootstrap import BootstrapConfig
     from trainer.distributed import joined_ranks
     from trainer.evaluate import EvaluateConfig
     from trainer.evaluate import evaluate as evaluate_one
+    from trainer.paired import compare_runs
     from trainer.report import write_report
 
     with joined_ranks() as ranks:
@@ -78,6 +89,11 @@ def evaluate(
                 entry = evaluate_one(config, on_step=partial(_advance, progress, task), ranks=ranks)
             show(entry)
             out.print(f"predictions: {run / entry.predictions}", markup=False)
+            if against is not None:
+                compare = partial(compare_runs, run, against, entry.predictions, drawn, min_positives=min_positives)
+                differences, path = ranks.from_first(compare)
+                show_differences(differences, run, against, min_positives)
+                out.print(f"differences: {path}", markup=False)
         out.print(f"report: {ranks.from_first(lambda: write_report(run))}", markup=False)
 
 
@@ -121,6 +137,28 @@ def show(entry: "EvaluationEntry") -> None:
         out.print(f"left out: {number:,} ({reason})", markup=False)
     for warning in entry.warnings:
         err.print(f"warning: {warning}", style="yellow", markup=False)
+
+
+def show_differences(differences: "Sequence[PairedDifference]", run: Path, against: Path, min_positives: int) -> None:
+    """Print the table of the paired differences of AUROC."""
+    from rich.table import Table
+
+    title = f"AUROC of {run.resolve().name} less that of {against.resolve().name}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("finding", min_width=max(len(row.name) for row in differences))
+    for name in ("AUROC", "other", "difference", "DeLong p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in differences:
+        if row.name == "mean":
+            table.add_section()
+        name = f"mean, findings with >= {min_positives} positives" if row.name == "mean" else row.name
+        ends = "" if row.interval is None else f" ({row.interval[0]:+.3f}, {row.interval[1]:+.3f})"
+        table.add_row(
+            name, shown(row.first), shown(row.second),
+            "n/a" if row.difference is None else f"{row.difference:+.3f}{ends}",
+            "n/a" if row.delong_p is None else f"{row.delong_p:.2g}",
+        )  # fmt: skip
+    out.print(table)
 
 
 def shown(value: float | None, interval: "Interval | None" = None) -> str:
