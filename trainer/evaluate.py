@@ -92,7 +92,6 @@ def evaluate(
                 batch_size=config.batch_size or model.config.loader.batch_size,
             )
             warnings += [loader_config.caution] if loader_config.caution else []
-            warnings += [loader_config.caution] if loader_config.caution else []
             loader = stack.enter_context(
                 open_loader(
                     loader_config,
