@@ -58,10 +58,15 @@ def assert_the_next_write_goes_well(folder: CheckpointFolder) -> None:
 
 
 def write_points(folder: CheckpointFolder) -> list[int]:
-    """Bytes that are there when a tensor's write begins, and one more; at last the whole file but for a byte."""
+    """Bytes that are there when a tensor's write begins, and one more; at last all of them, but not the directory.
+
+    Not the whole file but for a byte: torch names every entry after the temporary file, which has the process's number
+    in its name, so that two processes write some bytes more or less.
+    """
     path = folder.folder / "step-00000002.pt"
-    starts = [entry.header_offset for entry in zipfile.ZipFile(path).infolist()]
-    return sorted({point for start in starts for point in (start, start + 1)} | {path.stat().st_size - 1})
+    with zipfile.ZipFile(path) as archive:
+        starts = [entry.header_offset for entry in archive.infolist()]
+        return sorted({point for start in starts for point in (start, start + 1)} | {archive.start_dir})
 
 
 @contextmanager
