@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 from pipeline.console import run_command_line
 from trainer.commands.evaluate import evaluate
 from trainer.commands.train import HELP, RESUME_AUTO, RESUME_LAST, train
-from trainer.quiet_start import quiet_start
+from trainer.quiet_start import leaving_at_once, quiet_start
 
 
 class _Commands(TyperGroup):
@@ -41,7 +41,7 @@ for command in (evaluate,):
 
 def main() -> None:
     """Run `cxr-train`."""
-    with quiet_start():
+    with leaving_at_once(), quiet_start():
         run_command_line(app)
 
 

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from manifests.errors import ConfigError, UserError
-from trainer.quiet_start import speak
+from trainer.quiet_start import connections_left_open, speak
 from trainer.rank_endings import SaidByRankZero, ending_in_order
 
 T = TypeVar("T")
@@ -195,8 +195,11 @@ def joined_ranks(ranks: Ranks | None = None, *, init_method: str = "env://") -> 
         attempt = f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
         store = dist.PrefixStore(attempt, store)  # type: ignore[attr-defined]
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=TIMEOUT)
-        yield replace(ranks, control=dist.group.WORLD)
-        # After a failure nobody tidies up: that could wait for a rank which is gone.
+        try:
+            yield replace(ranks, control=dist.group.WORLD)
+        except BaseException:
+            connections_left_open.set()
+            raise
         dist.destroy_process_group()
 
 

@@ -22,6 +22,9 @@ GRACE_S = 5.0
 asked_to_end = threading.Event()
 """Set by a SIGTERM that came while this process still hoped to go on."""
 
+connections_left_open = threading.Event()
+"""Set where a failure left connections to other ranks as they were: closing them could wait for a rank that is gone."""
+
 _streams: list[tuple[TextIO, TextIO]] = []
 
 
@@ -41,6 +44,32 @@ def quiet_start() -> Iterator[None]:
         raise
     finally:
         speak()
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """End the process without Python's tidying where `connections_left_open`.
+
+    Threads that still serve those connections while the interpreter is taken down end it now and then with SIGABRT, and
+    torchrun then reports that instead of the exit code.
+    """
+    try:
+        yield
+    except SystemExit as ending:
+        if connections_left_open.is_set():
+            _leave(ending.code if isinstance(ending.code, int) else int(ending.code is not None))
+        raise
+    except Exception:
+        if connections_left_open.is_set():
+            sys.excepthook(*sys.exc_info())
+            _leave(1)
+        raise
+
+
+def _leave(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def speak() -> None:
