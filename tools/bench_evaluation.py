@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from tools.benchmark import RESULTS, append_row, summarise
-from trainer.bootstrap import BootstrapConfig, Resampling, bootstrap, times_drawn
+from trainer.evaluation.bootstrap import BootstrapConfig, Resampling, bootstrap, times_drawn
 
 TARGET_S = 5.0
 """Of the resampling by patients, 2,000 draws of 25,000 images and 14 findings, on two cores that are free."""

@@ -27,8 +27,8 @@ from tools.loss_parts import loss_parts
 from tools.step_parts import network_parts, step_parts
 from trainer.checkpoint import write_checkpoint
 from trainer.ema import EMATeacher
+from trainer.evaluation.metrics import measure
 from trainer.memory import NVUMMemory
-from trainer.metrics import measure
 from trainer.models.registry import build_model
 
 NUM_OUTPUTS = 14

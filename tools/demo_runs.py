@@ -14,8 +14,8 @@ from pathlib import Path
 
 from manifests.findings import NO_FINDING
 from pipeline.console import err, progress_bar
+from trainer.evaluation.metrics import mean_of
 from trainer.events import read_events
-from trainer.metrics import mean_of
 
 MIN_POSITIVES = 20
 """Findings with fewer positives among the clean test labels are in no mean: their AUROC is mostly chance."""

@@ -11,8 +11,8 @@ from torch import nn
 from manifests.selection import Selection
 from pipeline.loaders import Loader
 from trainer.distributed import Ranks
+from trainer.evaluation.metrics import measure
 from trainer.inference import Prepare, infer
-from trainer.metrics import measure
 
 
 @dataclass(frozen=True, kw_only=True)

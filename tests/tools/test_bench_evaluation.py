@@ -7,7 +7,7 @@ import pytest
 
 from tools import bench_evaluation
 from tools.bench_evaluation import by_scikit_learn, made_up, report
-from trainer.bootstrap import BootstrapConfig, bootstrap
+from trainer.evaluation.bootstrap import BootstrapConfig, bootstrap
 
 
 def test_the_peer_computes_the_same_aurocs() -> None:

@@ -8,7 +8,16 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from manifests.errors import ConfigError
 from trainer import bootstrap as module
-from trainer.bootstrap import BootstrapConfig, Draws, Resampling, bag_sums, bootstrap, cut, from_bag_sums, times_drawn
+from trainer.evaluation.bootstrap import (
+    BootstrapConfig,
+    Draws,
+    Resampling,
+    bag_sums,
+    bootstrap,
+    cut,
+    from_bag_sums,
+    times_drawn,
+)
 
 
 def random_case(seed: int, num_images: int, num_levels: int, num_findings: int = 3) -> tuple[np.ndarray, ...]:

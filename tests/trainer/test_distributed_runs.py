@@ -24,10 +24,10 @@ from tests.trainer.tiny_runs import (
     with_column,
 )
 from trainer.distributed import ALONE, Ranks
-from trainer.evaluate import EvaluateConfig, evaluate
+from trainer.evaluation.evaluate import EvaluateConfig, evaluate
+from trainer.evaluation.metrics import measure
+from trainer.evaluation.predictions import read_predictions
 from trainer.events import read_events
-from trainer.metrics import measure
-from trainer.predictions import read_predictions
 from trainer.run_folder import RunFolder
 from trainer.sections import Values
 

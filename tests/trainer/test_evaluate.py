@@ -22,12 +22,12 @@ from pipeline.errors import PackError
 from pipeline.pack import Pack
 from tests.factories import make_manifest, make_pack
 from trainer import launch
-from trainer.bootstrap import BootstrapConfig
 from trainer.checkpoint import read_checkpoint
-from trainer.evaluate import EvaluateConfig, evaluate
+from trainer.evaluation.bootstrap import BootstrapConfig
+from trainer.evaluation.evaluate import EvaluateConfig, evaluate
+from trainer.evaluation.predictions import read_predictions
 from trainer.models.registry import build_model
-from trainer.predictions import read_predictions
-from trainer.report import write_report
+from trainer.report.run_report import write_report
 from trainer.sections import Values
 from trainer.trained_model import load_trained_model
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from manifests.findings import NO_FINDING
-from trainer.bootstrap import BootstrapConfig, bootstrap
-from trainer.intervals import with_intervals
-from trainer.metrics import SplitMetrics, measure
+from trainer.evaluation.bootstrap import BootstrapConfig, bootstrap
+from trainer.evaluation.intervals import with_intervals
+from trainer.evaluation.metrics import SplitMetrics, measure
 
 FINDINGS = ("Effusion", "Nodule", "Hernia", NO_FINDING)
 POSITIVES = (60, 12, 4, 90)

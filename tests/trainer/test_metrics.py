@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from manifests.findings import NO_FINDING
-from trainer.metrics import measure
+from trainer.evaluation.metrics import measure
 
 FINDINGS = ("Effusion", "Nodule", NO_FINDING)
 

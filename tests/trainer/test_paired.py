@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.errors import ConfigError
-from trainer.bootstrap import BootstrapConfig
-from trainer.paired import compare_runs, delong, midranks, paired
-from trainer.predictions import Predictions
+from trainer.evaluation.bootstrap import BootstrapConfig
+from trainer.evaluation.paired import compare_runs, delong, midranks, paired
+from trainer.evaluation.predictions import Predictions
 
 CONFIG = BootstrapConfig(draws=400)
 

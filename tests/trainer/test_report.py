@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from manifests.errors import ConfigError
 from manifests.findings import NO_FINDING
-from trainer.bootstrap import BootstrapConfig
-from trainer.intervals import with_intervals
-from trainer.metrics import measure
-from trainer.metrics_file import EvaluationEntry, add_evaluation
-from trainer.predictions import Predictions, read_predictions
-from trainer.report import write_report
-from trainer.report_curves import curve_panels, thinned
-from trainer.report_figures import Line, Panel, grid_svg
+from trainer.evaluation.bootstrap import BootstrapConfig
+from trainer.evaluation.intervals import with_intervals
+from trainer.evaluation.metrics import measure
+from trainer.evaluation.metrics_file import EvaluationEntry, add_evaluation
+from trainer.evaluation.predictions import Predictions, read_predictions
+from trainer.report.curves import curve_panels, thinned
+from trainer.report.figures import Line, Panel, grid_svg
+from trainer.report.run_report import write_report
 
 FINDINGS = ("Effusion", "Pleural_Thickening", "Hernia", NO_FINDING)
 NASTY = '<script>alert(1)</script> & "quotes"'

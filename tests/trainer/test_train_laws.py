@@ -30,9 +30,9 @@ from tests.trainer.tiny_runs import (
 from trainer import launch
 from trainer.checkpoint import read_checkpoint
 from trainer.config import TrainConfig
+from trainer.evaluation.metrics import measure
 from trainer.events import read_events
 from trainer.inference import infer
-from trainer.metrics import measure
 from trainer.run_folder import RunFolder
 from trainer.schedule import learning_rate
 from trainer.sections import Values

@@ -18,7 +18,7 @@ from tests.loader_cases import CASES_WITH_PIXELS, LOSSLESS, Case, over
 from tests.trainer.tiny_runs import NVUM, OF_THE_PROCESS, different_leaves, newest_checkpoint, own_events, settings
 from trainer import launch
 from trainer.cli import app
-from trainer.evaluate import EvaluateConfig, evaluate
+from trainer.evaluation.evaluate import EvaluateConfig, evaluate
 from trainer.events import read_events
 
 SHORT = ["--model", "small", "--set", "loader.batch_size=8", "--set", "run.num_threads=1", "--epochs", "2"]

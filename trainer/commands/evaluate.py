@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-    from trainer.metrics import Interval
-    from trainer.metrics_file import EvaluationEntry
-    from trainer.paired import PairedDifference
+    from trainer.evaluation.metrics import Interval
+    from trainer.evaluation.metrics_file import EvaluationEntry
+    from trainer.evaluation.paired import PairedDifference
 
 
 def evaluate(
@@ -69,12 +69,12 @@ def evaluate(
     are kept in predictions-DATASET-SPLIT.parquet. With --against, differences of AUROC to another run on the same
     images follow, with intervals from the same draws of patients and the p value of DeLong's test.
     """
-    from trainer.bootstrap import BootstrapConfig
     from trainer.distributed import joined_ranks
-    from trainer.evaluate import EvaluateConfig
-    from trainer.evaluate import evaluate as evaluate_one
-    from trainer.paired import compare_runs
-    from trainer.report import write_report
+    from trainer.evaluation.bootstrap import BootstrapConfig
+    from trainer.evaluation.evaluate import EvaluateConfig
+    from trainer.evaluation.evaluate import evaluate as evaluate_one
+    from trainer.evaluation.paired import compare_runs
+    from trainer.report.run_report import write_report
 
     with joined_ranks() as ranks:
         with ranks.together():

@@ -113,7 +113,7 @@ def train(
     from trainer import launch
     from trainer.distributed import joined_ranks
     from trainer.recipe import given
-    from trainer.report import write_report
+    from trainer.report.run_report import write_report
 
     settings = {
         "--loader": ("loader", "backend", loader),

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from manifests.atomic import write_bytes_atomically
-from trainer.bootstrap import BootstrapConfig
-from trainer.metrics import SplitMetrics
-from trainer.report_record import METRICS_FILE, read_object
+from trainer.evaluation.bootstrap import BootstrapConfig
+from trainer.evaluation.metrics import SplitMetrics
+from trainer.report.record import METRICS_FILE, read_object
 
 KEY = ("dataset", "pack", "split", "labels", "checkpoint")
 

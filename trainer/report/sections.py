@@ -4,13 +4,13 @@ from html import escape
 from typing import Any
 
 from manifests.findings import NO_FINDING
-from trainer.metrics import ENOUGH_POSITIVES
-from trainer.predictions import read_predictions
-from trainer.report_curves import curve_panels
-from trainer.report_figures import EPOCH_LABEL, Line, Panel, grid_svg
-from trainer.report_page import card, heading, paragraph, settings_table, warnings_box
-from trainer.report_record import RunRecord
-from trainer.report_summary import evaluation_title
+from trainer.evaluation.metrics import ENOUGH_POSITIVES
+from trainer.evaluation.predictions import read_predictions
+from trainer.report.curves import curve_panels
+from trainer.report.figures import EPOCH_LABEL, Line, Panel, grid_svg
+from trainer.report.page import card, heading, paragraph, settings_table, warnings_box
+from trainer.report.record import RunRecord
+from trainer.report.summary import evaluation_title
 
 NAN = float("nan")
 

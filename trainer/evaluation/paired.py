@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from manifests.atomic import write_bytes_atomically
 from manifests.errors import ConfigError
 from manifests.findings import NO_FINDING
-from trainer.bootstrap import BootstrapConfig, bootstrap
-from trainer.intervals import with_intervals
-from trainer.metrics import Interval, SplitMetrics, measure
-from trainer.predictions import Predictions, read_predictions
+from trainer.evaluation.bootstrap import BootstrapConfig, bootstrap
+from trainer.evaluation.intervals import with_intervals
+from trainer.evaluation.metrics import Interval, SplitMetrics, measure
+from trainer.evaluation.predictions import Predictions, read_predictions
 
 FloatArray = NDArray[np.float64]
 SAME_IMAGES = ("findings", "image_id_n", "targets_nC", "mask_nC")

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.findings import NO_FINDING
-from trainer.bootstrap import BootstrapConfig, bootstrap
-from trainer.metrics import Interval, SplitMetrics, SupportedMeans, mean_of
+from trainer.evaluation.bootstrap import BootstrapConfig, bootstrap
+from trainer.evaluation.metrics import Interval, SplitMetrics, SupportedMeans, mean_of
 
 FEWEST_CASES = 5
 """Patients (stratified: images) with a finding, and as many without, below which nothing is said about how far its
@@ -35,7 +35,7 @@ def with_intervals(
     stratified draws are drawn finding by finding and say nothing about a mean.
 
     Args:
-        metrics: what `trainer.metrics.measure` returned for the arrays.
+        metrics: what `trainer.evaluation.metrics.measure` returned for the arrays.
         scores_nC: as for `measure`.
         targets_nC: as for `measure`.
         mask_nC: as for `measure`.

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.metrics import ranked_counts
-from trainer.predictions import Predictions
-from trainer.report_figures import Line, Panel
+from trainer.evaluation.metrics import ranked_counts
+from trainer.evaluation.predictions import Predictions
+from trainer.report.figures import Line, Panel
 
 GRID = 400
 """Curves are thinned to a grid of so many steps: finer than a pixel of their panels."""

@@ -95,7 +95,7 @@ def bootstrap(
 ) -> Draws:
     """Return AUROC and average precision of every finding in `config.draws` draws with replacement.
 
-    Scores, targets and mask as for `trainer.metrics.measure`. The same patients, seed and number of draws give the same
+    Scores, targets and mask as for `trainer.evaluation.metrics.measure`. The same patients, seed and number of draws give the same
     draws, whatever the scores: two models that are measured on the same images are measured on the same draws.
 
     Args:

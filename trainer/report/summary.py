@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from trainer.report_record import RunRecord
+from trainer.report.record import RunRecord
 
 
 def evaluation_title(entry: dict[str, Any]) -> str:

@@ -16,13 +16,13 @@ from manifests.table import ManifestTable, read_manifest
 from pipeline.errors import PackError
 from pipeline.loaders import open_loader
 from pipeline.pack import Pack, open_pack
-from trainer.bootstrap import BootstrapConfig
 from trainer.distributed import ALONE, Ranks
+from trainer.evaluation.bootstrap import BootstrapConfig
+from trainer.evaluation.intervals import with_intervals
+from trainer.evaluation.metrics import ENOUGH_POSITIVES, measure
+from trainer.evaluation.metrics_file import EvaluationEntry, add_evaluation
+from trainer.evaluation.predictions import Predictions, predictions_file
 from trainer.inference import infer
-from trainer.intervals import with_intervals
-from trainer.metrics import ENOUGH_POSITIVES, measure
-from trainer.metrics_file import EvaluationEntry, add_evaluation
-from trainer.predictions import Predictions, predictions_file
 from trainer.relabel import relabelled
 from trainer.settle import device_of_rank
 from trainer.trained_model import TrainedModel, load_trained_model

@@ -1,0 +1,1 @@
+"""Measuring a run: predictions, metrics, intervals, and paired tests between runs."""

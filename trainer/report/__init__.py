@@ -1,0 +1,1 @@
+"""Reports of a run: pages that open without a network."""
