@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from manifests.errors import ConfigError
-from trainer import bootstrap as module
+from trainer.evaluation import bootstrap as module
 from trainer.evaluation.bootstrap import (
     BootstrapConfig,
     Draws,

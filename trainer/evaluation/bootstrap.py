@@ -95,8 +95,8 @@ def bootstrap(
 ) -> Draws:
     """Return AUROC and average precision of every finding in `config.draws` draws with replacement.
 
-    Scores, targets and mask as for `trainer.evaluation.metrics.measure`. The same patients, seed and number of draws give the same
-    draws, whatever the scores: two models that are measured on the same images are measured on the same draws.
+    Scores, targets and mask as for `trainer.evaluation.metrics.measure`. The same patients, seed and number of draws
+    give the same draws, whatever the scores: two models measured on the same images are measured on the same draws.
 
     Args:
         scores_NC: probabilities or logits.
