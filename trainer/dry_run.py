@@ -1,6 +1,5 @@
 """What a run would be, without one: configuration, size, memory, time. Nothing is written."""
 
-import json
 import statistics
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -19,7 +18,8 @@ from trainer.distributed import ALONE, Ranks
 from trainer.memory_estimate import Need, memory_needs
 from trainer.methods import METHODS
 from trainer.parts import Parts, opened, settled
-from trainer.sections import NONE, Values, as_values, build
+from trainer.recipe_text import settings_lines
+from trainer.sections import Values, as_values, build
 from trainer.step import TrainStep
 
 NUM_TIMED = 5
@@ -138,7 +138,7 @@ def report(run: DryRun) -> str:
     """Return the dry run as people read it, and as a recipe: what is no setting is a comment of TOML."""
     facts = [*_what(run), "", *_memory(run), "", *_time(run)]
     comments = [f"# {line}".rstrip() for line in facts]
-    return "\n".join([*comments, "", *_settings(run.config)])
+    return "\n".join([*comments, "", *settings_lines(as_values(run.config))])
 
 
 def _what(run: DryRun) -> Iterator[str]:
@@ -174,14 +174,6 @@ def _time(run: DryRun) -> Iterator[str]:
     rate = run.data.train.num_selected / per_epoch / run.step_s
     yield f"a step      {run.step_s:.3g} s, {rate:,.0f} images/s (median of {run.num_timed} after one to warm up)"
     yield f"all steps   {duration(run.num_steps * run.step_s)}, without validation and checkpoints"
-
-
-def _settings(config: TrainConfig) -> Iterator[str]:
-    for section, keys in as_values(config).items():
-        yield f"[{section}]"
-        for key, value in sorted(keys.items(), key=lambda item: item[0] != "name"):
-            yield f"{key} = {json.dumps(NONE if value is None else value)}"
-        yield ""
 
 
 def _size(num_bytes: int) -> str:

@@ -39,6 +39,7 @@ CXR_TRAIN = {
         "--run", "--pack", "--split", "--labels", "--checkpoint", "--loader", "--batch-size", "--device",
         "--bootstrap", "--resampling", "--against", "--min-positives",
     ],
+    "compare": ["FILE|NAME", "--out", "--jobs", "--restart", "--dry-run", "--report-only"],
 }  # fmt: skip
 
 

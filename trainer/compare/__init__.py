@@ -1,0 +1,1 @@
+"""Several methods, seeds and data sets side by side: planned in one TOML, trained, measured, set beside each other."""

@@ -1,0 +1,111 @@
+"""AUROCs of the runs on one test set at one checkpoint, over the same findings, images and draws of patients.
+
+Letters of the shapes: N images, C findings, D draws.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manifests.findings import NO_FINDING
+from trainer.evaluation.bootstrap import BootstrapConfig, bootstrap
+from trainer.evaluation.intervals import FEWEST_CASES
+from trainer.evaluation.metrics import measure
+from trainer.evaluation.predictions import Predictions
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """One run on one test set."""
+
+    auroc_C: FloatArray
+    """AUROC of each finding that all runs have; NaN where there is none."""
+
+    draws_DC: FloatArray | None
+    """The same in draws of patients; None without draws, NaN where a finding has patients of one class only."""
+
+    images: tuple[str, ...]
+    """Images, in order: runs of which they are the same are drawn alike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What is measured on a test set."""
+
+    names: tuple[str, ...]
+    """Findings that all runs have an output for, in the order of the first run."""
+
+    positives: tuple[int, ...]
+    """Images of each with the label present, in the first run."""
+
+    negatives: tuple[int, ...]
+    """Images of each with the label absent, in the first run."""
+
+    in_mean: tuple[bool, ...]
+    """Whether a finding counts in the mean: enough of both classes in all runs, and not No Finding."""
+
+    has_interval: tuple[bool, ...]
+    """Whether enough patients of both classes are there to draw from."""
+
+    @property
+    def columns_in_mean(self) -> list[int]:
+        """Columns of the findings in the mean."""
+        return [column for column, counts in enumerate(self.in_mean) if counts]
+
+    @property
+    def mean_has_interval(self) -> bool:
+        """Whether every finding of the mean has an interval."""
+        columns = self.columns_in_mean
+        return bool(columns) and all(self.has_interval[column] for column in columns)
+
+
+def common_findings(runs: Sequence[Predictions], *, min_positives: int) -> Findings:
+    """Return the findings that all runs have, and which of them count in the mean: the same for every run."""
+    first = runs[0]
+    names = [name for name in first.findings if all(name in run.findings for run in runs)]
+    counts = [[_counts(run, name) for run in runs] for name in names]
+    return Findings(
+        names=tuple(names),
+        positives=tuple(of_runs[0][0] for of_runs in counts),
+        negatives=tuple(of_runs[0][1] for of_runs in counts),
+        in_mean=tuple(
+            name != NO_FINDING and all(min(images[:2]) >= min_positives for images in of_runs)
+            for name, of_runs in zip(names, counts, strict=True)
+        ),
+        has_interval=tuple(all(min(images[2:]) >= FEWEST_CASES for images in of_runs) for of_runs in counts),
+    )
+
+
+def measures(run: Predictions, findings: Findings, *, draws: int) -> Measures:
+    """Return the AUROCs of one run, with draws of its patients where they are asked for.
+
+    Runs on the same images with the same labels are measured on the same draws.
+    """
+    columns = [run.findings.index(name) for name in findings.names]
+    scores_NC, targets_NC, mask_NC = run.probs_nC[:, columns], run.targets_nC[:, columns], run.mask_nC[:, columns]
+    metrics = measure(scores_NC, targets_NC, mask_NC, findings.names)
+    patient_N = np.unique(np.asarray(run.patient_id_n, dtype=str), return_inverse=True)[1].astype(np.int64)
+    drawn = None
+    if draws:
+        drawn = bootstrap(scores_NC, targets_NC, mask_NC, patient_N, BootstrapConfig(draws=draws)).auroc_DC
+        drawn[:, [not there for there in findings.has_interval]] = np.nan
+    return Measures(
+        auroc_C=np.array([np.nan if entry.auroc is None else entry.auroc for entry in metrics.findings]),
+        draws_DC=drawn,
+        images=tuple(run.image_id_n),
+    )
+
+
+def _counts(run: Predictions, name: str) -> tuple[int, int, int, int]:
+    """Return positives and negatives of a finding, in images and in patients."""
+    column = run.findings.index(name)
+    labelled_N = run.mask_nC[:, column]
+    positive_N = (run.targets_nC[:, column] > 0.5) & labelled_N
+    negative_N = labelled_N & ~positive_N
+    patient_N = np.asarray(run.patient_id_n, dtype=str)
+    images = int(positive_N.sum()), int(negative_N.sum())
+    return (*images, len(np.unique(patient_N[positive_N])), len(np.unique(patient_N[negative_N])))
