@@ -70,6 +70,12 @@ class Rows(NamedTuple):
 
 def make_rows(seed: int, num_rows: int) -> tuple[Rows, Rows]:
     """Return training and test rows of one world; PPV = sensitivity = 50 %."""
+    train, test, *_ = draw_rows(seed, num_rows, num_draws=2)
+    return train, test
+
+
+def draw_rows(seed: int, num_rows: int, *, num_draws: int) -> list[Rows]:
+    """Return several draws of rows of one world; the first ones are the same for any number of draws."""
     draw = torch.Generator().manual_seed(seed)
     weights = 3 * torch.randn(NUM_FEATURES, NUM_FINDINGS, generator=draw) / NUM_FEATURES**0.5
     prevalences = np.geomspace(0.02, 0.25, NUM_FINDINGS)
@@ -85,7 +91,7 @@ def make_rows(seed: int, num_rows: int) -> tuple[Rows, Rows]:
         noisy = kept | (~clean & (torch.rand(clean.shape, generator=draw) < false_rate))
         return Rows(features, clean.float(), noisy.float())
 
-    return rows(), rows()
+    return [rows() for _ in range(num_draws)]
 
 
 def run(method: Method, seed: int, *, num_epochs: int, num_rows: int = 4000) -> Iterator[float]:

@@ -1,0 +1,92 @@
+"""The study's rows on disk: what is there already is not computed again, so that a long study can be interrupted."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.benchmark import RESULTS, append_row
+
+TRIALS = RESULTS / "noise_study_trials.csv"
+"""One row a run of the tuning."""
+
+SEEDS = RESULTS / "noise_study_seeds.csv"
+"""One row a run of the ten seeds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A run that was done."""
+
+    method: str
+    """Its name."""
+
+    trial: int
+    """Its settings."""
+
+    seed: int
+    """Its world."""
+
+    valid: float
+    """Validation AUROC at the chosen epoch."""
+
+    test: float
+    """Clean test AUROC at that epoch."""
+
+    last: float | None
+    """Clean test AUROC after the last epoch; None: the run was ended early."""
+
+    epoch: int
+    """The chosen epoch, from 1."""
+
+    settings: str
+    """Its settings, to read."""
+
+
+def read(path: Path) -> dict[tuple[str, int, int], Row]:
+    """Return the rows of a file by (method, trial, seed); none where there is no file."""
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [
+            Row(
+                method=line["method"],
+                trial=int(line["trial"]),
+                seed=int(line["seed"]),
+                valid=float(line["valid_auroc"]),
+                test=float(line["clean_test_auroc"]),
+                last=float(line["clean_test_auroc_last"]) if line["clean_test_auroc_last"] else None,
+                epoch=int(line["epoch"]),
+                settings=line["settings"],
+            )
+            for line in csv.DictReader(file)
+        ]
+    return {(row.method, row.trial, row.seed): row for row in rows}
+
+
+def append(path: Path, row: Row, more: Mapping[str, object]) -> None:
+    """Add a row to a file."""
+    append_row(
+        path,
+        {
+            "method": row.method,
+            "trial": row.trial,
+            "seed": row.seed,
+            "epoch": row.epoch,
+            "valid_auroc": f"{row.valid:.5f}",
+            "clean_test_auroc": f"{row.test:.5f}",
+            "clean_test_auroc_last": "" if row.last is None else f"{row.last:.5f}",
+            "settings": row.settings,
+        }
+        | dict(more),
+    )
+
+
+def chosen_trial(rows: Mapping[tuple[str, int, int], Row], method: str, *, num_trials: int, seeds: list[int]) -> int:
+    """Return the trial with the largest mean validation AUROC over the tuning seeds.
+
+    Raises:
+        KeyError: a run of the tuning is missing.
+    """
+    means = [sum(rows[method, trial, seed].valid for seed in seeds) / len(seeds) for trial in range(num_trials)]
+    return means.index(max(means))

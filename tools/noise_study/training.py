@@ -1,0 +1,161 @@
+"""One training of the probe's network on the probe's rows, with the trainer's own losses, memory and teacher."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from tools.noise_probe import BATCH_SIZE, NUM_FEATURES, NUM_FINDINGS, Rows, draw_rows
+from tools.noise_study.methods import StudyMethod, Value
+from trainer.ema import EMATeacher
+from trainer.evaluation.metrics import auroc, ranked_counts
+from trainer.memory import NVUMMemory
+from trainer.methods import METHODS, LossConfig, LossInputs
+from trainer.mixup import mixup_draw
+from trainer.nvum import log_prior
+from trainer.optim import OptimConfig, build_optimiser
+
+NUM_ROWS = 4000
+"""Training rows, validation rows and test rows, each."""
+
+NUM_EPOCHS = 40
+
+
+class History(NamedTuple):
+    """Mean AUROCs after each epoch."""
+
+    valid: list[float]
+    """Of validation rows, on the labels that a user would have (noisy; clean for the bound): chooses the epoch."""
+
+    test: list[float]
+    """Of test rows, on clean labels: chooses nothing."""
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch, from 0, that validation chooses."""
+        return int(np.argmax(self.valid))
+
+    @property
+    def chosen_test(self) -> float:
+        """The test AUROC of the epoch that validation chooses."""
+        return self.test[self.best_epoch]
+
+
+def train(
+    method: StudyMethod,
+    settings: Mapping[str, Value],
+    seed: int,
+    *,
+    num_epochs: int = NUM_EPOCHS,
+    patience: int | None = None,
+    num_rows: int = NUM_ROWS,
+) -> History:
+    """Return the history of a run.
+
+    Args:
+        method: what is trained.
+        settings: of one trial.
+        seed: of the world, its labels, first weights and order.
+        num_epochs: at most so many.
+        patience: epochs without a better validation after which it ends; None: never.
+        num_rows: in each of the three draws.
+    """
+    train_rows, test_rows, valid_rows = draw_rows(seed, num_rows, num_draws=3)
+    labels_NC = train_rows.clean if method.clean else train_rows.noisy
+    shared = {name: settings[name] for name in ("weight_decay", "dropout", "ema_lag") if name in settings}
+    own = {name: value for name, value in settings.items() if name not in shared}
+    config = LossConfig(name=method.loss, **{**method.settings, **own})  # type: ignore[arg-type]
+    torch.manual_seed(seed)
+    student = network(float(shared["dropout"]))
+    teacher = EMATeacher(student, 1 - float(shared["ema_lag"])) if method.teacher else None
+    optimiser = build_optimiser(
+        student.parameters(), OptimConfig(name="adamw", weight_decay=float(shared["weight_decay"]))
+    )
+    step = Step(config, labels_NC, student, teacher, optimiser, seed)
+    history = History([], [])
+    for epoch in range(num_epochs):
+        step.train_epoch(train_rows, epoch)
+        module = student if teacher is None else teacher.module
+        history.valid.append(mean_auroc(module, valid_rows, clean=method.clean))
+        history.test.append(mean_auroc(module, test_rows, clean=True))
+        if patience is not None and epoch - history.best_epoch >= patience:
+            break
+    return history
+
+
+def network(dropout: float) -> nn.Sequential:
+    """Return the probe's perceptron, with dropout after both hidden layers."""
+    return nn.Sequential(
+        nn.Linear(NUM_FEATURES, 256), nn.ReLU(), nn.Dropout(dropout),
+        nn.Linear(256, 256), nn.ReLU(), nn.Dropout(dropout),
+        nn.Linear(256, NUM_FINDINGS),
+    )  # fmt: skip
+
+
+class Step:
+    """What an epoch moves."""
+
+    def __init__(
+        self,
+        config: LossConfig,
+        labels_NC: torch.Tensor,
+        student: nn.Module,
+        teacher: EMATeacher | None,
+        optimiser: torch.optim.Optimizer,
+        seed: int,
+    ) -> None:
+        self.config, self.method = config, METHODS[config.name]
+        self.labels_NC, self.student, self.teacher, self.optimiser, self.seed = (
+            labels_NC, student, teacher, optimiser, seed,
+        )  # fmt: skip
+        num_rows, num_findings = labels_NC.shape
+        columns = self.method.memory_columns
+        self.memory = NVUMMemory(num_rows, columns * num_findings) if columns else None
+        prior_C = labels_NC.mean(dim=0)
+        self.log_prior_C, self.log_odds_C = log_prior(prior_C), torch.logit(prior_C, eps=1e-4)
+
+    def train_epoch(self, rows: Rows, epoch: int) -> None:
+        """Train on every row once, in a new order."""
+        self.student.train()
+        num_rows = len(rows.features)
+        for number, index_B in enumerate(torch.randperm(num_rows).split(BATCH_SIZE)):  # type: ignore[no-untyped-call]
+            features = rows.features[index_B]
+            logits_BC = self.student(features)
+            remembered_BC = logits_BC.detach()
+            perm_B, lam = None, 1.0
+            if self.method.reads_teacher:
+                if self.teacher is not None:
+                    remembered_BC = self.teacher.forward_train(features)
+                drawn_B, lam = mixup_draw(self.seed, epoch, number, 0, len(index_B))
+                perm_B = torch.from_numpy(drawn_B)
+            inputs = LossInputs(
+                logits_BC=logits_BC,
+                teacher_logits_BC=remembered_BC,
+                targets_BC=self.labels_NC[index_B],
+                mask_BC=torch.ones_like(logits_BC, dtype=torch.bool),
+                index_B=index_B,
+                num_global=len(index_B),
+                memory=self.memory,
+                log_prior_C=self.log_prior_C,
+                log_odds_C=self.log_odds_C,
+                perm_B=perm_B,
+                lam=lam,
+            )
+            self.optimiser.zero_grad(set_to_none=True)
+            self.method.compute(inputs, self.config).loss.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+            if self.teacher is not None:
+                self.teacher.update(self.student)
+        if self.memory is not None:
+            self.memory.end_epoch()
+
+
+@torch.no_grad()
+def mean_auroc(module: nn.Module, rows: Rows, *, clean: bool) -> float:
+    """Return the mean AUROC over the findings."""
+    module.eval()
+    targets_NC = (rows.clean if clean else rows.noisy).numpy()
+    counts = ranked_counts(module(rows.features).numpy(), targets_NC, np.ones(targets_NC.shape, dtype=np.bool_))
+    return float(np.mean(auroc(counts)))
