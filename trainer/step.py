@@ -129,13 +129,32 @@ class TrainStep:
         self._update.remember()
         state.student.train()
         shared = self._forward_backward(loaded, sample_index_B) if len(sample_index_B) else self._without_samples()
-        parts = self._update(shared)
+        parts = self._updated(shared)
         state.cursor.step += 1
         state.cursor.consumed = loaded.consumed
         return parts
 
     def _forward_backward(self, loaded: LoadedStep, sample_index_B: npt.NDArray[np.int64]) -> LossParts:
         """Return the loss of the batch, whose gradient has been added to the weights' part by part."""
+        tensors = self._prepared(loaded, sample_index_B)
+        sizes = list(part_sizes(len(sample_index_B), self.config.step.accumulate))
+        whole: LossParts | None = None
+        for number, (images_b1hw, targets_bC, mask_bC, index_b) in enumerate(
+            zip(*(torch.split(tensor, sizes) for tensor in tensors), strict=True)
+        ):
+            with self._gradients_stay_here() if number + 1 < len(sizes) else nullcontext():
+                logits_bC = self._student_logits(images_b1hw)
+                parts = self._loss(logits_bC, images_b1hw, targets_bC, mask_bC, index_b, loaded, number)
+                self._backward(parts.loss)
+            parts = parts._replace(loss=parts.loss.detach())
+            whole = parts if whole is None else whole.plus(parts)
+        assert whole is not None
+        return whole
+
+    def _prepared(
+        self, loaded: LoadedStep, sample_index_B: npt.NDArray[np.int64]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the batch's images as the networks see them, its targets and mask [B, C], and its indices."""
         state, config = self.state, self.config
         params = augment_params(config.run.seed, state.cursor.epoch, sample_index_B, config.augment)
         images_B1hw = prepare_images(loaded.batch.images_B1HW, params, config.model.input_size_px)
@@ -153,32 +172,26 @@ class TrainStep:
                 size_px=config.model.input_size_px,
             )
             images_B1hw, targets_BC, mask_BC = mixed(images_B1hw, targets_BC, mask_BC, index_B, mixing)
+        return images_B1hw, targets_BC, mask_BC, index_B
 
-        sizes = list(part_sizes(len(sample_index_B), config.step.accumulate))
-        whole: LossParts | None = None
-        tensors = (images_B1hw, targets_BC, mask_BC, index_B)
-        for number, (images_b1hw, targets_bC, mask_bC, index_b) in enumerate(
-            zip(*(torch.split(tensor, sizes) for tensor in tensors), strict=True)
-        ):
-            with self._gradients_stay_here() if number + 1 < len(sizes) else nullcontext():
-                with self._autocast():
-                    logits_bC = self._student(images_b1hw)
-                parts = self._loss(logits_bC, images_b1hw, targets_bC, mask_bC, index_b, loaded, number)
-                self._backward(parts.loss)
-            parts = parts._replace(loss=parts.loss.detach())
-            whole = parts if whole is None else whole.plus(parts)
-        assert whole is not None
-        return whole
+    def _student_logits(self, images_b1hw: torch.Tensor) -> torch.Tensor:
+        with self._autocast():
+            logits_bC: torch.Tensor = self._student(images_b1hw)
+        return logits_bC
+
+    def _teacher_logits(self, images_b1hw: torch.Tensor) -> torch.Tensor:
+        assert self.state.teacher is not None
+        with self._autocast():
+            return self.state.teacher.forward_train(images_b1hw, run=self._teacher)
 
     def _without_samples(self) -> LossParts:
         """Take part in a step that has samples for other ranks only: with a gradient of zeros."""
         if self.config.step.sync_batchnorm:  # which waits for every rank's batch, an empty one too
             size_px = self.config.model.input_size_px
             images_B1hw = torch.zeros((0, 1, size_px, size_px), device=self.device)
-            with self._autocast():
-                loss = self._student(images_B1hw).sum()
-                if self.state.teacher is not None and self.method.reads_teacher:
-                    self.state.teacher.forward_train(images_B1hw, run=self._teacher)
+            loss = self._student_logits(images_B1hw).sum()
+            if self.state.teacher is not None and self.method.reads_teacher:
+                self._teacher_logits(images_B1hw)
         else:
             loss = self._student(None)
         self._backward(loss)
@@ -199,8 +212,7 @@ class TrainStep:
         teacher_logits_bC, perm_b, lam = logits_bC.detach(), None, 1.0
         if self.method.reads_teacher:
             if state.teacher is not None:
-                with self._autocast():
-                    teacher_logits_bC = state.teacher.forward_train(images_b1hw, run=self._teacher)
+                teacher_logits_bC = self._teacher_logits(images_b1hw)
             drawn_b, lam = mixup_draw(
                 config.run.seed, state.cursor.epoch, loaded.consumed, self.ranks.rank, len(index_b), part=part
             )
@@ -226,6 +238,9 @@ class TrainStep:
         if not self.ranks.is_alone:
             loss = loss * self.ranks.world_size  # losses of ranks add up, but gradients are averaged
         self.state.scaler.scale(loss).backward(gradient=seed)  # type: ignore[no-untyped-call]
+
+    def _updated(self, parts: LossParts) -> LossParts:
+        return self._update(parts)
 
     def _gradients_stay_here(self) -> AbstractContextManager[object]:
         """Return the context in which gradients are added up on this rank only."""
