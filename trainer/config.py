@@ -26,6 +26,9 @@ class DataConfig:
     pack: str | None = None
     """Folder of the pack; none: the only one in the workspace whose format the loader reads."""
 
+    labels: str | None = None
+    """Manifest whose labels are trained and validated on instead of the pack's, image by image; none: the pack's."""
+
     label_space: str = "nvum-nih"
     """Outputs of the model and rows that are left out; see `manifests.label_spaces`."""
 

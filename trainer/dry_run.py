@@ -147,6 +147,8 @@ def _what(run: DryRun) -> Iterator[str]:
     yield ""
     yield f"training    {data.train.num_selected:,} images of {data.pack.folder}"
     yield f"validation  {data.valid.num_selected:,} images" if data.valid.num_selected else "validation  no images"
+    if data.labels is not None:
+        yield f"labels      those of {data.labels}"
     yield f"outputs     {len(data.space.findings)}: {', '.join(data.space.findings)}"
     yield f"network     {config.model.name}, {run.num_params:,} parameters, {config.model.input_size_px} px"
     teacher = f", EMA teacher (decay {config.ema.decay:g})" if config.has_teacher else ""

@@ -133,9 +133,9 @@ def _taken_over(stack: ExitStack, run: RunFolder, identities: Identities) -> Res
 
 
 def _brought_up_to_date(run: RunFolder, begun: TrainConfig, config: TrainConfig, resumed: Resumption | None) -> None:
-    """Cut the history back to the checkpoint, and remember where the pack is now."""
-    if begun.data.pack != config.data.pack:
-        run.write_config(replace(begun, data=replace(begun.data, pack=config.data.pack)))
+    """Cut the history back to the checkpoint, and remember where pack and labels are now."""
+    if begun.data != config.data:
+        run.write_config(replace(begun, data=config.data))
     cut_history(run, resumed)
 
 

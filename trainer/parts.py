@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -38,7 +39,12 @@ class Parts(NamedTuple):
 def settled(config: TrainConfig, ranks: Ranks) -> tuple[TrainConfig, TrainingData]:
     """Return the configuration without open choices, and its data."""
     folder = find_pack(config.data, backend=config.loader.backend, workspace=Workspace.current())
-    data = open_training_data(folder, space_name=config.data.label_space, prior_form=config.loss.prior_form)
+    data = open_training_data(
+        folder,
+        space_name=config.data.label_space,
+        prior_form=config.loss.prior_form,
+        labels=None if config.data.labels is None else Path(config.data.labels),
+    )
     config = settle(config, data.pack, ranks)
     refuse_missing_sinks(config.run)
     refuse_small_images_alone(

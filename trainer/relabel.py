@@ -20,7 +20,7 @@ def relabelled(images: ManifestTable, labels: ManifestTable) -> ManifestTable:
     Raises:
         ManifestError: the two have no image in common.
     """
-    row = pc.index_in(_keys(images.table), value_set=_keys(labels.table))
+    row = _row_in(labels, images)
     if row.null_count == images.num_rows:
         raise ManifestError(
             f"no image in common: the pack has {images.num_rows:,} of {images.dataset}, the labels are for "
@@ -32,6 +32,32 @@ def relabelled(images: ManifestTable, labels: ManifestTable) -> ManifestTable:
     datasets = pc.unique(images.table.column("dataset")).to_pylist()
     labelled = {name: sorted(labels.labelled(name)) for name in datasets}
     return ManifestTable(table=table, metadata=images.metadata | {"labelled": labelled})
+
+
+def refuse_other_splits(images: ManifestTable, labels: ManifestTable) -> None:
+    """Refuse labels whose manifest has an image in another split: what one is chosen by, the other would train on.
+
+    Raises:
+        ManifestError: names the images, with both splits.
+    """
+    row = _row_in(labels, images)
+    own, other = images.column("split"), labels.column("split").take(row)
+    differing = pc.fill_null(pc.not_equal(own.cast(pa.string()), other.cast(pa.string())), False)
+    if num_differing := pc.sum(differing).as_py():
+        where = pc.indices_nonzero(differing)[: ManifestError.SHOWN + 1]
+        found = zip(
+            *(column.take(where).to_pylist() for column in (images.column("image_id"), own, other)), strict=True
+        )
+        raise ManifestError(
+            f"{num_differing:,} images are in another split there; expected the splits of the pack: "
+            "take labels that were made from the pack's own manifest",
+            [f"{image}: {mine} in the pack, {theirs} with these labels" for image, mine, theirs in found],
+        )
+
+
+def _row_in(labels: ManifestTable, images: ManifestTable) -> pa.Array:
+    """Return for each image its row in `labels`, null where it has none."""
+    return pc.index_in(_keys(images.table), value_set=_keys(labels.table))
 
 
 def _keys(table: pa.Table) -> pa.Array:

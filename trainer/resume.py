@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 FREE_KEYS = frozenset(
     {
+        "data.labels",
         "data.pack",
         "loader.backend",
         "loader.num_threads",
@@ -45,7 +46,7 @@ FREE_KEYS = frozenset(
 )
 """What may be set anew when a run goes on: where and how it computes and what it writes, not what it computes.
 
-The pack may have moved; its identity must be the same.
+The pack and the labels may have moved; their identities must be the same.
 """
 
 
@@ -143,11 +144,11 @@ def refuse_other_results(before: TrainConfig, now: TrainConfig, run: RunFolder) 
 
 
 def what_ranks_share(config: TrainConfig, identities: Identities) -> list[tuple[str, object]]:
-    """Return by name what is the same on all ranks of a run: all but where a pack lies and how many cores there are."""
+    """Return by name what is the same on all ranks of a run: all but where data lie and how many cores there are."""
     named: list[tuple[str, object]] = [("version of torch", torch.__version__)]
     named += [(name.replace("_", " "), str(value)) for name, value in vars(identities).items()]
     named += [(f"{section}.{key}", value) for section, keys in as_values(config).items() for key, value in keys.items()]
-    return [(name, value) for name, value in named if name not in ("data.pack", "run.num_threads")]
+    return [(name, value) for name, value in named if name not in ("data.labels", "data.pack", "run.num_threads")]
 
 
 def differing_settings(one: TrainConfig, other: TrainConfig) -> Iterator[tuple[str, object, object]]:

@@ -1,6 +1,7 @@
 """What `auto` and 0 mean here: a configuration with every open choice made, as it goes into config.json."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -13,7 +14,7 @@ from trainer.precision import resolve_precision
 
 
 def settle(config: TrainConfig, pack: Pack, ranks: Ranks) -> TrainConfig:
-    """Return `config` with pack, image size, teacher, precision, device and thread count settled.
+    """Return `config` with pack, labels, image size, teacher, precision, device and thread count settled.
 
     Each rank has a device and a share of the cores of its own; of the device the configuration names the kind.
 
@@ -37,7 +38,11 @@ def settle(config: TrainConfig, pack: Pack, ranks: Ranks) -> TrainConfig:
         )
     return replace(
         config,
-        data=replace(config.data, pack=str(pack.folder.resolve())),
+        data=replace(
+            config.data,
+            pack=str(pack.folder.resolve()),
+            labels=None if config.data.labels is None else str(Path(config.data.labels).resolve()),
+        ),
         model=replace(config.model, input_size_px=size_px),
         ema=replace(config.ema, enabled="on" if config.has_teacher else "off"),
         step=replace(config.step, precision=resolve_precision(config.step.precision, device)),

@@ -32,7 +32,7 @@ CXR_PREP = {
 
 CXR_TRAIN = {
     "": [
-        "--loader", "--pack", "--label-space", "--model", "--loss", "--epochs", "--recipe", "--no-verify",
+        "--loader", "--pack", "--labels", "--label-space", "--model", "--loss", "--epochs", "--recipe", "--no-verify",
         "--on-corrupt", "--set", "--resume", "--out", "--dry-run",
     ],
     "evaluate": [

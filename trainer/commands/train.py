@@ -59,6 +59,12 @@ def train(
         Path | None,
         typer.Option("--pack", metavar="DIR", help="Folder of the pack. Default: the only one that the loader reads."),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels", metavar="MANIFEST", help="Train and validate on the labels of this manifest, image by image."
+        ),
+    ] = None,
     label_space: Annotated[
         str | None,
         typer.Option("--label-space", metavar="NAME", help="Outputs, and rows left out. Default: nvum-nih."),
@@ -118,6 +124,7 @@ def train(
     settings = {
         "--loader": ("loader", "backend", loader),
         "--pack": ("data", "pack", None if pack is None else str(pack)),
+        "--labels": ("data", "labels", None if labels is None else str(labels)),
         "--label-space": ("data", "label_space", label_space),
         "--model": ("model", "name", model),
         "--loss": ("loss", "name", loss),
