@@ -7,11 +7,14 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it there, flushed to disk, when the block ends without an error.
 
     A reader sees the old file or the new one, never a part; an exception leaves nothing behind. The name begins with a
     dot and ends with the process number, so that two writers never share one.
+
+    Without `flush` that holds as long as the machine runs; after a power cut the file may be gone or broken. For notes
+    that are checked when they are read and can be made again: each flush waits milliseconds for the disk.
 
     Raises:
         OSError: as the file system reports it (no space, no permission).
@@ -19,18 +22,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        if flush:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    fsync_directory(path.parent)
+    if flush:
+        fsync_directory(path.parent)
 
 
-def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path` whole or not at all."""
-    with atomic_path(path) as temporary:
+def write_bytes_atomically(path: Path, content: bytes, *, flush: bool = True) -> None:
+    """Write `content` to `path` whole or not at all; see `atomic_path`."""
+    with atomic_path(path, flush=flush) as temporary:
         temporary.write_bytes(content)
 
 

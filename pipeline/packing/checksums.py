@@ -19,16 +19,23 @@ from typing import BinaryIO
 import deflate
 import numpy as np
 
+from pipeline.packing.writeback import begin_writeback
+
 ROW = np.dtype([("offset", "<i8"), ("num_bytes", "<i8"), ("crc32", "<u4")])
 READ_BYTES = 4 << 20
+WRITEBACK_BYTES = 8 << 20
 
 
 class HashingSink:
-    """Counts and hashes what passes on its way into a file: all of it, and each sample for itself."""
+    """Counts and hashes what passes on its way into a file: all of it, and each sample for itself.
+
+    The disk is told to begin every `WRITEBACK_BYTES`.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
         self.num_bytes = 0
+        self.begun_bytes = 0
         self.sha256 = hashlib.sha256()
         self.crc32 = 0
 
@@ -38,6 +45,9 @@ class HashingSink:
         self.num_bytes += num_bytes
         self.sha256.update(content)
         self.crc32 = deflate.crc32(content, self.crc32)
+        if self.num_bytes - self.begun_bytes >= WRITEBACK_BYTES:
+            begin_writeback(self.file.fileno(), self.begun_bytes, self.num_bytes - self.begun_bytes)
+            self.begun_bytes = self.num_bytes
         return num_bytes
 
 

@@ -16,6 +16,7 @@ from pipeline.pack_files import SideFile
 from pipeline.pack_format import PackFormat
 from pipeline.packing.checksums import HashingSink, SampleChecksums
 from pipeline.packing.formats import FORMATS
+from pipeline.packing.heap import keep_freed_memory
 from pipeline.packing.pixels import read_image
 from pipeline.packing.rejection import Rejection
 from pipeline.packing.shard_format import ShardLayout
@@ -127,12 +128,14 @@ class Failure:
 def pack_shard(task: ShardTask, on_image: Callable[[RejectedImage | None], None]) -> PackedShard:
     """Decode, resize and write the images of one shard; return its checksum and its rejected images.
 
-    The file appears whole, flushed and renamed, or not at all; then what belongs to it, and its sidecar last.
+    The file appears whole, flushed and renamed, or not at all; then what belongs to it, and its sidecar last. Checksums
+    and sidecar are not flushed: a power cut may cost them, then the shard is packed again.
     `on_image` is called after each image, with what is wrong with it.
 
     Raises:
         OSError: the shard cannot be written. What cannot be read is a rejected image instead.
     """
+    keep_freed_memory()
     all_rejected = []
     with atomic_path(task.file) as temporary, temporary.open("wb") as file:
         sink = HashingSink(file)
@@ -161,8 +164,8 @@ def pack_shard(task: ShardTask, on_image: Callable[[RejectedImage | None], None]
         side_files=tuple(write_side_file(task.file, *item) for item in side_contents.items()),
         rejected=tuple(all_rejected),
     )
-    write_bytes_atomically(task.checksums, checksums_content)
-    write_bytes_atomically(task.sidecar, packed.to_json())
+    write_bytes_atomically(task.checksums, checksums_content, flush=False)
+    write_bytes_atomically(task.sidecar, packed.to_json(), flush=False)
     return packed
 
 
