@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from manifests.atomic import write_bytes_atomically
+from pipeline.cores import cpu_model
 
 PROJECT = Path(__file__).resolve().parent.parent
 """Root of the project's checkout."""
@@ -98,16 +99,6 @@ def command_line() -> str:
     program = ["python", "-m", module.name] if module is not None else [Path(sys.argv[0]).name]
     arguments = [re.sub(r"(^|=)/.*/", r"\1.../", argument) for argument in sys.argv[1:]]
     return shlex.join([*program, *arguments])
-
-
-def cpu_model() -> str:
-    """Return the processor's name, as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def git_revision() -> str:

@@ -1,0 +1,1 @@
+"""`cxr-train profile`: what training waits for, and what would fix it."""
