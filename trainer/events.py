@@ -12,6 +12,7 @@ epoch  epoch, step, loss, bce, reg (means over the epoch), num_samples, num_rows
        num_steps_skipped, valid_mean_auroc, valid_auroc, is_best,
        epoch_s (validation included), images_per_s, data_wait_fraction (of the training alone)
 warning  message
+restart  epoch, step: weights begin anew before that epoch, where the loss asks for it
 stop   epoch, step, signal
 end    epoch, step, best_epoch, best_valid_mean_auroc
 ====== =============================================================================================================

@@ -21,6 +21,7 @@ from trainer.guarded_update import nonfinite_loss
 from trainer.memory_merge import end_epoch_of_memory_
 from trainer.precision import autocast
 from trainer.replicas import average_statistics_
+from trainer.restart import begin_anew_
 from trainer.run_folder import RunFolder
 from trainer.signals import AGREE_EVERY_STEPS, StopRequest
 from trainer.state import Best, TrainState
@@ -226,7 +227,15 @@ class TrainingLoop:
         cursor.epoch, cursor.consumed = cursor.epoch + 1, 0
         if is_best:
             self._checkpoints.write_best()
+        self._begin_anew()
         self._write_checkpoint()
+
+    def _begin_anew(self) -> None:
+        """Draw new weights before the next epoch, where the loss asks for them."""
+        begins_anew, epoch, num_epochs = self.step.method.begins_anew, self.state.cursor.epoch, self.config.run.epochs
+        if begins_anew is not None and epoch < num_epochs and begins_anew(epoch, num_epochs, self.config.loss):
+            begin_anew_(self.state, self.config, num_outputs=len(self.data.space.findings))
+            self.log.write("restart", epoch=epoch, step=self.state.cursor.step)
 
     def _write_checkpoint(self) -> None:
         """Write the state as it is, after a look at the losses: one that is not finite never reaches the disk."""
@@ -243,8 +252,8 @@ class TrainingLoop:
         if data_wait_fraction > DATA_WAIT_LIMIT and not self._warned_of_waits:
             self._warned_of_waits = True
             self.warn(
-                f"training waited for data {data_wait_fraction:.0%} of the epoch; more threads may help "
-                f"(--set loader.num_threads={2 * self.config.loader.num_threads})"
+                f"training waited for data {data_wait_fraction:.0%} of the epoch; `{self.ranks.program} profile`, with "
+                "the options of this run, says why and what would help"
             )
 
     def _warn_of_skipped(self, num_rows_skipped: int) -> None:

@@ -22,19 +22,21 @@ from trainer.entry_losses import (
 from trainer.losses import LossParts, bce_loss, entry_loss
 from trainer.memory import NVUMMemory
 from trainer.nvum import NVUMConfig, nvum_step
+from trainer.relay import RelayConfig, generation_of, relay_step
 
-LossName = Literal["bce", "nvum", "label_smoothing", "focal", "asl", "gce", "logit_adjustment", "elr"]
+LossName = Literal["bce", "nvum", "label_smoothing", "focal", "asl", "gce", "logit_adjustment", "elr", "relay"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossConfig(NVUMConfig, EntryLossConfig, ELRConfig):
+class LossConfig(NVUMConfig, EntryLossConfig, ELRConfig, RelayConfig):
     """Which loss, and the settings of all of them; a loss reads its own only."""
 
     name: LossName = "nvum"
-    """`bce`, `nvum`, `label_smoothing`, `focal`, `asl`, `gce`, `logit_adjustment` or `elr`; see `trainer.methods`."""
+    """`bce`, `nvum`, `label_smoothing`, `focal`, `asl`, `gce`, `logit_adjustment`, `elr` or `relay`; see
+    `trainer.methods`."""
 
     def __post_init__(self) -> None:
-        for settings in (NVUMConfig, EntryLossConfig, ELRConfig):
+        for settings in (NVUMConfig, EntryLossConfig, ELRConfig, RelayConfig):
             settings.__post_init__(self)
 
 
@@ -75,6 +77,12 @@ class LossInputs:
     lam: float = 1.0
     """Share of a row's own memory."""
 
+    epoch: int = 0
+    """Which one it is, from 0."""
+
+    num_epochs: int = 1
+    """Epochs of the run."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossMethod:
@@ -91,6 +99,10 @@ class LossMethod:
 
     reads_teacher: bool = False
     """Whether it remembers a teacher's logits; `ema.enabled=auto` then means on. With it memory rows are mixed."""
+
+    begins_anew: Callable[[int, int, LossConfig], bool] | None = None
+    """Of an epoch (from 0), the epochs of the run and the settings: whether the weights begin anew before it; None:
+    they never do."""
 
 
 def _nvum(inputs: LossInputs, config: LossConfig) -> LossParts:
@@ -122,6 +134,27 @@ def _elr(inputs: LossInputs, config: LossConfig) -> LossParts:
         config=config,
         num_global=inputs.num_global,
     )
+
+
+def _relay(inputs: LossInputs, config: LossConfig) -> LossParts:
+    assert inputs.memory is not None
+    assert inputs.log_odds_C is not None
+    return relay_step(
+        inputs.logits_BC,
+        inputs.teacher_logits_BC,
+        inputs.targets_BC,
+        inputs.mask_BC,
+        inputs.index_B,
+        memory=inputs.memory,
+        log_odds_C=inputs.log_odds_C,
+        generation=generation_of(inputs.epoch, inputs.num_epochs, config),
+        config=config,
+        num_global=inputs.num_global,
+    )
+
+
+def _relay_begins_anew(epoch: int, num_epochs: int, config: LossConfig) -> bool:
+    return generation_of(epoch, num_epochs, config).begins
 
 
 def _bce(inputs: LossInputs, config: LossConfig) -> LossParts:
@@ -169,5 +202,12 @@ METHODS: dict[LossName, LossMethod] = {
     ),
     "logit_adjustment": LossMethod(compute=_logit_adjustment, source="Menon et al., ICLR 2021, arXiv 2007.07314"),
     "elr": LossMethod(compute=_elr, source="Liu et al., NeurIPS 2020, arXiv 2007.00151", memory_columns=2),
+    "relay": LossMethod(
+        compute=_relay,
+        source="this project, trainer/NOISE_STUDY.md",
+        memory_columns=2,
+        reads_teacher=True,
+        begins_anew=_relay_begins_anew,
+    ),
 }
 """Name -> loss. A new one gets its entry here and its name in `LossName`; nothing else knows the names."""

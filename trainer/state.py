@@ -202,17 +202,7 @@ def new_state(
         load_weights: whether to read `model.pretrained`; a checkpoint makes that needless.
         ranks: the processes of the run.
     """
-    model = config.model
-    student = build_model(
-        model.name,
-        num_outputs,
-        input_size_px=model.input_size_px,
-        channels_last=model.channels_last,
-        recompute=model.recompute,
-    )
-    if load_weights and model.pretrained is not None:
-        load_pretrained(student, model.name, model.pretrained, input_size_px=model.input_size_px)
-    student.to(device)
+    student = new_student(config, num_outputs=num_outputs, load_weights=load_weights).to(device)
     columns = METHODS[config.loss.name].memory_columns
     state = TrainState(
         student=student,
@@ -227,3 +217,18 @@ def new_state(
         for module in state.modules:
             synchronise_batchnorm_(module, ranks)
     return state
+
+
+def new_student(config: TrainConfig, *, num_outputs: int, load_weights: bool) -> nn.Module:
+    """Return a network on the CPU with its first weights: random ones, or those that `model.pretrained` names."""
+    model = config.model
+    student = build_model(
+        model.name,
+        num_outputs,
+        input_size_px=model.input_size_px,
+        channels_last=model.channels_last,
+        recompute=model.recompute,
+    )
+    if load_weights and model.pretrained is not None:
+        load_pretrained(student, model.name, model.pretrained, input_size_px=model.input_size_px)
+    return student

@@ -229,6 +229,8 @@ class TrainStep:
             log_odds_C=self._log_odds_C,
             perm_B=perm_b,
             lam=lam,
+            epoch=state.cursor.epoch,
+            num_epochs=config.run.epochs,
         )
         return self.method.compute(inputs, config.loss)
 

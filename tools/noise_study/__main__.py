@@ -11,9 +11,6 @@ from tools.noise_study.records import SEEDS, TRIALS, Row, append, chosen_trial, 
 from tools.noise_study.tables import tables
 from tools.noise_study.training import NUM_EPOCHS, History, train
 
-NUM_TRIALS = 20
-"""Trials of each method."""
-
 TUNING_SEEDS = [100, 101]
 REPORTED_SEEDS = list(range(10))
 
@@ -26,22 +23,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.noise_study", description=__doc__)
     parser.add_argument("part", choices=("tune", "seeds", "table"))
     parser.add_argument("--method", action="append", choices=list(METHODS), help="only these (default: all)")
+    parser.add_argument("--trials", type=int, default=8, help="trials of each method (default: %(default)s)")
     arguments = parser.parse_args()
+    num_trials: int = arguments.trials
     torch.set_num_threads(1)
     names = arguments.method or list(METHODS)
     if arguments.part == "tune":
-        for trial in range(NUM_TRIALS):
+        for trial in range(num_trials):
             for name in names:
                 for seed in TUNING_SEEDS:
-                    run_once(TRIALS, name, trial, seed, patience=PATIENCE)
+                    run_once(TRIALS, name, trial, seed, patience=None if METHODS[name].loss == "relay" else PATIENCE)
     elif arguments.part == "seeds":
         trials = read(TRIALS)
         for seed in REPORTED_SEEDS:
             for name in names:
-                trial = chosen_trial(trials, name, num_trials=NUM_TRIALS, seeds=TUNING_SEEDS)
+                trial = chosen_trial(trials, name, num_trials=num_trials, seeds=TUNING_SEEDS)
                 run_once(SEEDS, name, trial, seed, patience=None)
     else:
-        print(tables(read(TRIALS), read(SEEDS), num_trials=NUM_TRIALS, tuning_seeds=TUNING_SEEDS))
+        print(tables(read(TRIALS), read(SEEDS), num_trials=num_trials, tuning_seeds=TUNING_SEEDS))
 
 
 def run_once(path: Path, name: str, trial: int, seed: int, *, patience: int | None) -> None:

@@ -1,8 +1,8 @@
 """What the study compares, and from where the settings of its trials are drawn.
 
-Every method is drawn weight decay, dropout and, where it is evaluated by an EMA teacher, that one's decay; a method with
-settings of its own is drawn these as well, from the same number of trials. Trial t has the same weight decay, dropout
-and EMA decay for all methods: differences between methods are then not those of their draws.
+Every method is drawn weight decay, dropout and, where it is evaluated by an EMA teacher, that one's decay; a method
+with settings of its own is drawn these as well, from the same number of trials. Trial t has the same weight decay,
+dropout and EMA decay for all methods: differences between methods are then not those of their draws.
 """
 
 from collections.abc import Mapping
@@ -61,6 +61,13 @@ EMA_LAG: Space = {"ema_lag": Uniform(low=0.001, high=0.1, log=True)}
 """1 - the EMA teacher's decay: from a tenth of an epoch to 16 epochs of steps."""
 
 
+ASSUMED: Space = {
+    "relay_ppv": Uniform(low=0.15, high=0.95),
+    "relay_sensitivity": Uniform(low=0.15, high=0.95),
+}
+"""What relay takes the labels to be worth."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudyMethod:
     """A line of the study's table."""
@@ -80,8 +87,9 @@ class StudyMethod:
     space: Space = field(default_factory=dict)
     """Settings of the loss that are drawn."""
 
-    role: Literal["bound", "baseline", "compared", "ours"] = "compared"
-    """`bound`: clean labels. `baseline`: one of those whose best the gap is measured from."""
+    role: Literal["bound", "baseline", "compared", "ours", "ablation"] = "compared"
+    """`bound`: clean labels. `baseline`: one of those whose best the gap is measured from. `ablation`: ours, less a
+    part of it."""
 
     @property
     def drawn(self) -> Space:
@@ -134,6 +142,18 @@ METHODS: dict[str, StudyMethod] = {
             "prior_temperature": Uniform(low=0.0, high=2.0),
             "mixup": Choice(values=(True, False)),
         },
+    ),
+    "relay": StudyMethod(
+        loss="relay",
+        space={**ASSUMED, "relay_generations": Choice(values=(2, 3, 4, 5))},
+        role="ours",
+    ),
+    "relay, labels alone": StudyMethod(loss="relay", settings={"relay_generations": 1}, space=ASSUMED, role="ablation"),
+    "relay, labels believed": StudyMethod(
+        loss="relay",
+        settings={"relay_ppv": 1.0, "relay_sensitivity": 1.0},
+        space={"relay_generations": Choice(values=(2, 3, 4, 5))},
+        role="ablation",
     ),
 }
 """Name -> method. The best of the baselines is what the gap is measured from."""

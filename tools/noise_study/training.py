@@ -16,6 +16,8 @@ from trainer.methods import METHODS, LossConfig, LossInputs
 from trainer.mixup import mixup_draw
 from trainer.nvum import log_prior
 from trainer.optim import OptimConfig, build_optimiser
+from trainer.restart import replace_weights_
+from trainer.rng import stream_seed
 
 NUM_ROWS = 4000
 """Training rows, validation rows and test rows, each."""
@@ -76,7 +78,11 @@ def train(
     step = Step(config, labels_NC, student, teacher, optimiser, seed)
     history = History([], [])
     for epoch in range(num_epochs):
-        step.train_epoch(train_rows, epoch)
+        if step.begins_anew(epoch, num_epochs):
+            torch.manual_seed(stream_seed(seed, epoch))
+            modules = [student] if teacher is None else [student, teacher.module]
+            replace_weights_(modules, optimiser, network(float(shared["dropout"])))
+        step.train_epoch(train_rows, epoch, num_epochs)
         module = student if teacher is None else teacher.module
         history.valid.append(mean_auroc(module, valid_rows, clean=method.clean))
         history.test.append(mean_auroc(module, test_rows, clean=True))
@@ -116,7 +122,12 @@ class Step:
         prior_C = labels_NC.mean(dim=0)
         self.log_prior_C, self.log_odds_C = log_prior(prior_C), torch.logit(prior_C, eps=1e-4)
 
-    def train_epoch(self, rows: Rows, epoch: int) -> None:
+    def begins_anew(self, epoch: int, num_epochs: int) -> bool:
+        """Tell whether the weights begin anew before an epoch."""
+        asked = self.method.begins_anew
+        return asked is not None and asked(epoch, num_epochs, self.config)
+
+    def train_epoch(self, rows: Rows, epoch: int, num_epochs: int) -> None:
         """Train on every row once, in a new order."""
         self.student.train()
         num_rows = len(rows.features)
@@ -142,6 +153,8 @@ class Step:
                 log_odds_C=self.log_odds_C,
                 perm_B=perm_B,
                 lam=lam,
+                epoch=epoch,
+                num_epochs=num_epochs,
             )
             self.optimiser.zero_grad(set_to_none=True)
             self.method.compute(inputs, self.config).loss.backward()  # type: ignore[no-untyped-call]
