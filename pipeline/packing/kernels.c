@@ -93,24 +93,53 @@ static inline void weigh(const uint8_t *in, size_t stride, const int32_t *weight
 }
 
 /*
+ * Turn a tile of BLOCK x BLOCK bytes on its side: out[x][y] = in[y][x]. Interleaving the halves of 2^10 bytes moves every
+ * bit of an index up by one place, so five rounds exchange row and column; compilers make shuffles of the loop, which
+ * are five times as fast as moving bytes one by one.
+ */
+static inline void turn(const uint8_t *restrict in, uint8_t *restrict out) {
+    enum { HALF = BLOCK * BLOCK / 2 };
+    uint8_t even[2 * HALF], odd[2 * HALF];
+    for (int i = 0; i < HALF; i++) odd[2 * i] = in[i], odd[2 * i + 1] = in[i + HALF];
+    for (int i = 0; i < HALF; i++) even[2 * i] = odd[i], even[2 * i + 1] = odd[i + HALF];
+    for (int i = 0; i < HALF; i++) odd[2 * i] = even[i], odd[2 * i + 1] = even[i + HALF];
+    for (int i = 0; i < HALF; i++) even[2 * i] = odd[i], even[2 * i + 1] = odd[i + HALF];
+    for (int i = 0; i < HALF; i++) out[2 * i] = even[i], out[2 * i + 1] = even[i + HALF];
+}
+
+/* Copy a rectangle of rows x columns bytes; whole tiles with a length that the compiler knows. */
+static inline void copy(const uint8_t *in, size_t in_stride, uint8_t *out, size_t out_stride, size_t rows,
+                        size_t columns) {
+    if (columns == BLOCK)
+        for (size_t y = 0; y < rows; y++) memcpy(out + y * out_stride, in + y * in_stride, BLOCK);
+    else
+        for (size_t y = 0; y < rows; y++) memcpy(out + y * out_stride, in + y * in_stride, columns);
+}
+
+/*
  * Resize every row: out[y][x] = sum over j of weights[x][j] * in[y][first[x] + j]; in: height x width, out: height x
  * out_width. BLOCK rows are turned on their side, so that the same weights serve neighbours in memory.
  * Returns 0, or 1 where there is no memory.
  */
 FOR_EVERY_CPU int cxr_resize_rows(const uint8_t *in, size_t height, size_t width, const int32_t *first,
                                   const int32_t *weights, size_t taps, size_t out_width, uint8_t *out) {
-    uint8_t *turned = calloc(width, BLOCK), column[BLOCK];
+    uint8_t *turned = malloc((width + BLOCK - 1) / BLOCK * BLOCK * BLOCK);
+    uint8_t tile[BLOCK * BLOCK] = {0}, weighed[BLOCK * BLOCK] = {0};
     if (!turned) return 1;
     for (size_t top = 0; top < height; top += BLOCK) {
         size_t rows = height - top < BLOCK ? height - top : BLOCK;
         for (size_t left = 0; left < width; left += BLOCK) {
-            size_t right = left + BLOCK < width ? left + BLOCK : width;
-            for (size_t y = 0; y < rows; y++)
-                for (size_t x = left; x < right; x++) turned[x * BLOCK + y] = in[(top + y) * width + x];
+            size_t columns = width - left < BLOCK ? width - left : BLOCK;
+            copy(in + top * width + left, width, tile, BLOCK, rows, columns);
+            turn(tile, turned + left * BLOCK);
         }
-        for (size_t x = 0; x < out_width; x++) {
-            weigh(turned + (size_t)first[x] * BLOCK, BLOCK, weights + x * taps, taps, column);
-            for (size_t y = 0; y < rows; y++) out[(top + y) * out_width + x] = column[y];
+        for (size_t left = 0; left < out_width; left += BLOCK) {
+            size_t columns = out_width - left < BLOCK ? out_width - left : BLOCK;
+            for (size_t x = 0; x < columns; x++)
+                weigh(turned + (size_t)first[left + x] * BLOCK, BLOCK, weights + (left + x) * taps, taps,
+                      weighed + x * BLOCK);
+            turn(weighed, tile);
+            copy(tile, BLOCK, out + top * out_width + left, out_width, rows, columns);
         }
     }
     free(turned);

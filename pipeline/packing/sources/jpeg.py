@@ -7,13 +7,13 @@ would round twice and clip. Where R = G = B both are the same.
 import struct
 from dataclasses import dataclass
 
-import numpy as np
 from PIL.JpegImagePlugin import JpegImageFile
 
 from pipeline.image_spec import ImageSpec
 from pipeline.packing.rejection import Reason, Rejection
 from pipeline.packing.resize import place
 from pipeline.packing.sources import pillow
+from pipeline.packing.sources.borrowed import gray_pixels
 from pipeline.packing.sources.limits import check_size
 from pipeline.packing.sources.raster import Raster
 
@@ -105,7 +105,7 @@ def decode(content: bytes, spec: ImageSpec) -> Raster:
     passes = is_passed_through(image, frame, spec)
     pillow.load(image)
     return Raster(
-        gray_HW=np.asarray(image),
+        gray_HW=gray_pixels(image),
         width=frame.width,
         height=frame.height,
         reduction=reduction,
