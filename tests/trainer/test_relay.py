@@ -82,8 +82,15 @@ def test_losses_and_rows_are_those_of_the_formula_generation_after_generation() 
                 memory=memory, log_odds_C=LOG_ODDS_C, generation=generation, config=CONFIG,
                 num_global=int((rows >= 0).sum()),
             )  # fmt: skip
-            lists = [tensor.tolist() for tensor in (logits_BC, teacher_BC, targets_BC, mask_BC, rows)]
-            assert float(parts.loss) == pytest.approx(slow.loss(*lists, generation), rel=1e-12)
+            expected = slow.loss(
+                logits_BC.tolist(),
+                teacher_BC.tolist(),
+                targets_BC.tolist(),
+                mask_BC.tolist(),
+                rows.tolist(),
+                generation,
+            )
+            assert float(parts.loss) == pytest.approx(expected, rel=1e-12)
         memory.end_epoch()
         torch.testing.assert_close(memory.previous_NC[:, :C], torch.tensor(slow.target, dtype=torch.float64))
         torch.testing.assert_close(memory.previous_NC[:, C:], torch.tensor(slow.running, dtype=torch.float64))
