@@ -11,7 +11,7 @@
 import dataclasses
 import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from trainer.profile.environment import Environment
@@ -215,9 +215,6 @@ class Measurements:
 
     slower_path: str | None = None
     """What `pipeline.prepare` says where images are prepared in a slower way than they could be."""
-
-    num_fallbacks: int = field(default=0)
-    """Stages that were left out because the time was over."""
 
 
 def as_values(measurements: Measurements) -> dict[str, Any]:

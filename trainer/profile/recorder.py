@@ -132,6 +132,8 @@ class MeasuredStep(TrainStep):
     recorder: Recorder
     """Set before the first step."""
 
+    _knows_last_gradient = False
+
     def _prepared(
         self, loaded: LoadedStep, sample_index_B: npt.NDArray[np.int64]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -158,14 +160,17 @@ class MeasuredStep(TrainStep):
         with self.recorder.part("optimiser + EMA"):
             return super()._updated(parts)
 
+    def find_last_gradient(self, do_step: Callable[[], None]) -> None:
+        """Do a step and, of several ranks, let the weight whose gradient came last begin `all-reduce` from now on."""
+        came_last: list[torch.nn.Parameter] = []
+        weights = [weight for weight in self.state.student.parameters() if weight.requires_grad]
+        hooks = [weight.register_post_accumulate_grad_hook(came_last.append) for weight in weights]
+        do_step()
+        for hook in hooks:
+            hook.remove()
+        if came_last and not self.ranks.is_alone and not self._knows_last_gradient:
+            came_last[-1].register_post_accumulate_grad_hook(self._begin_reduce)
+            self._knows_last_gradient = True
 
-def mark_last_gradient(step: MeasuredStep, do_step: Callable[[], None]) -> None:
-    """Do a step, find the weight whose gradient comes last, and let it begin the part `all-reduce` from now on."""
-    came_last: list[torch.nn.Parameter] = []
-    weights = [weight for weight in step.state.student.parameters() if weight.requires_grad]
-    hooks = [weight.register_post_accumulate_grad_hook(came_last.append) for weight in weights]
-    do_step()
-    for hook in hooks:
-        hook.remove()
-    if came_last:
-        came_last[-1].register_post_accumulate_grad_hook(lambda _: step.recorder.switch("all-reduce"))
+    def _begin_reduce(self, _: torch.Tensor) -> None:
+        self.recorder.switch("all-reduce")
