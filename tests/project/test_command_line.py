@@ -36,8 +36,8 @@ CXR_TRAIN = {
         "--on-corrupt", "--set", "--resume", "--out", "--dry-run",
     ],
     "evaluate": [
-        "--run", "--pack", "--split", "--labels", "--checkpoint", "--loader", "--batch-size", "--device",
-        "--bootstrap", "--resampling", "--against", "--min-positives",
+        "--run", "--pack", "--split", "--labels", "--expert", "--checkpoint", "--loader", "--batch-size", "--device",
+        "--bootstrap", "--resampling", "--against", "--min-positives", "--sensitivity", "--specificity",
     ],
     "compare": ["FILE|NAME", "--out", "--jobs", "--restart", "--dry-run", "--report-only"],
 }  # fmt: skip

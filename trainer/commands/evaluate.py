@@ -1,4 +1,4 @@
-"""`cxr-train evaluate`: AUROC and average precision of a run on a split, and its report."""
+"""`cxr-train evaluate`: AUROC, calibration and operating points of a run on test sets, and its report."""
 
 from functools import partial
 from pathlib import Path
@@ -6,27 +6,33 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.console import err, out, progress_bar
+from manifests.errors import ConfigError
+from pipeline.console import out, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.progress import Progress, TaskID
 
-    from trainer.evaluation.metrics import Interval
-    from trainer.evaluation.metrics_file import EvaluationEntry
-    from trainer.evaluation.paired import PairedDifference
+    from trainer.evaluation.operating import OperatingRule
 
 
 def evaluate(
     run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Folder of the run.", show_default=False)],
     pack: Annotated[
-        Path | None, typer.Option("--pack", metavar="DIR", help="Folder of the pack. Default: the run's.")
+        list[Path] | None,
+        typer.Option("--pack", metavar="DIR", help="Folder of a pack; may be repeated. Default: the run's."),
     ] = None,
     split: Annotated[str, typer.Option("--split", metavar="train|valid|test", help="Which rows.")] = "test",
     labels: Annotated[
         Path | None,
         typer.Option("--labels", metavar="MANIFEST", help="Score against the labels of this manifest, image by image."),
+    ] = None,
+    expert: Annotated[
+        Path | None,
+        typer.Option(
+            "--expert", metavar="FILE", help="Score ChestX-ray14 also against its experts' findings, in this file."
+        ),
     ] = None,
     checkpoint: Annotated[
         list[str] | None,
@@ -60,14 +66,24 @@ def evaluate(
         int,
         typer.Option("--min-positives", metavar="N", help="Fewest positives of a finding in the second mean.", min=1),
     ] = 10,
+    sensitivity: Annotated[
+        float | None,
+        typer.Option("--sensitivity", metavar="SHARE", help="Choose thresholds on validation that reach it."),
+    ] = None,
+    specificity: Annotated[
+        float | None,
+        typer.Option("--specificity", metavar="SHARE", help="Choose them by this one instead. Default: by Youden's J."),
+    ] = None,
 ) -> None:
-    """Measure a run's model (its EMA teacher where it has one) on a split; write metrics.json and report.html.
+    """Measure a run's model (its EMA teacher where it has one) on test sets; write metrics.json and report.html.
 
-    The table names the positives beside each number, and the 95 % bootstrap interval of the AUROC; a finding without
-    positives or without negatives is "n/a", and one with fewer than 5 patients of either has no interval. Means are
-    over all findings and over those with at least --min-positives positives; both leave No Finding out. Probabilities
-    are kept in predictions-DATASET-SPLIT.parquet. With --against, differences of AUROC to another run on the same
-    images follow, with intervals from the same draws of patients and the p value of DeLong's test.
+    Each pack has its tables, and several have one of their means. The first table names the positives beside each
+    number, and the 95 % bootstrap interval of the AUROC; a finding without positives or without negatives is "n/a", and
+    one with fewer than 5 patients of either has no interval. Means are over all findings and over those with at least
+    --min-positives positives; both leave No Finding out. The second table has the operating points: thresholds chosen
+    on the run's validation images, never on the test set. Probabilities are kept in predictions-DATASET-SPLIT.parquet.
+    With --against, differences of AUROC to another run on the same images follow, with intervals from the same draws of
+    patients and the p value of DeLong's test.
     """
     from trainer.distributed import joined_ranks
     from trainer.evaluation.bootstrap import BootstrapConfig
@@ -75,93 +91,64 @@ def evaluate(
     from trainer.evaluation.evaluate import evaluate as evaluate_one
     from trainer.evaluation.paired import compare_runs
     from trainer.report.run_report import write_report
+    from trainer.report.terminal import show, show_differences, show_means
 
     with joined_ranks() as ranks:
         with ranks.together():
             drawn = BootstrapConfig(draws=bootstrap, resampling=resampling)  # type: ignore[arg-type]  # checked there
-        for name in checkpoint or ["best"]:
-            config = EvaluateConfig(
-                run=run, pack=pack, split=split, labels=labels, checkpoint=name, loader=loader, batch_size=batch_size,
-                device=device, bootstrap=drawn, min_positives=min_positives,
-            )  # fmt: skip
-            with progress_bar("images") as progress:
-                task = progress.add_task(f"evaluate {name}", total=None)
-                entry = evaluate_one(config, on_step=partial(_advance, progress, task), ranks=ranks)
-            show(entry)
-            out.print(f"predictions: {run / entry.predictions}", markup=False)
-            if against is not None:
-                compare = partial(compare_runs, run, against, entry.predictions, drawn, min_positives=min_positives)
-                differences, path = ranks.from_first(compare)
-                show_differences(differences, run, against, min_positives)
-                out.print(f"differences: {path}", markup=False)
+            rule = operating_rule(sensitivity, specificity)
+            folders: list[Path | None] = [*pack] if pack else [None]
+            measured: list[tuple[Path | None, Path | None]] = [(folder, None) for folder in folders]
+            if expert is not None:
+                measured += [(folder, expert) for folder in _of_experts(pack or ())]
+        entries = []
+        for folder, file in measured:
+            for name in checkpoint or ["best"]:
+                config = EvaluateConfig(
+                    run=run, pack=folder, split=split, labels=None if file else labels, expert=file, checkpoint=name,
+                    loader=loader, batch_size=batch_size, device=device, bootstrap=drawn, min_positives=min_positives,
+                    operating=rule,
+                )  # fmt: skip
+                with progress_bar("images") as progress:
+                    task = progress.add_task(f"evaluate {name}", total=None)
+                    entry = evaluate_one(config, on_step=partial(_advance, progress, task), ranks=ranks)
+                entries.append(entry)
+                show(entry)
+                out.print(f"predictions: {run / entry.predictions}", markup=False)
+                if against is not None:
+                    compare = partial(compare_runs, run, against, entry.predictions, drawn, min_positives=min_positives)
+                    differences, path = ranks.from_first(compare)
+                    show_differences(differences, run, against, min_positives)
+                    out.print(f"differences: {path}", markup=False)
+        if len(entries) > 1:
+            show_means(entries)
         out.print(f"report: {ranks.from_first(lambda: write_report(run))}", markup=False)
+
+
+def operating_rule(sensitivity: float | None, specificity: float | None) -> "OperatingRule":
+    """Return how thresholds are chosen.
+
+    Raises:
+        ConfigError: both are asked for, or one that is no share.
+    """
+    from trainer.evaluation.operating import OperatingRule
+
+    if sensitivity is not None and specificity is not None:
+        raise ConfigError("--sensitivity and --specificity each choose the thresholds; expected one of them")
+    if sensitivity is not None:
+        return OperatingRule(name="sensitivity", at_least=sensitivity)
+    if specificity is not None:
+        return OperatingRule(name="specificity", at_least=specificity)
+    return OperatingRule()
+
+
+def _of_experts(packs: "Sequence[Path]") -> "list[Path] | list[None]":
+    """Return the packs that have images of the experts' dataset; where none of them has, the run's own."""
+    from pipeline.pack import open_pack
+    from trainer.evaluation.expert import DATASET
+
+    return [folder for folder in packs if DATASET in open_pack(folder).manifest().datasets] or [None]
 
 
 def _advance(progress: "Progress", task: "TaskID", done: int, total: int) -> None:
     progress.update(task, completed=done, total=total)
-
-
-def show(entry: "EvaluationEntry") -> None:
-    """Print the table of one evaluation, what was left out, and the warnings."""
-    from rich.table import Table
-
-    title = f"{entry.dataset}, split {entry.split}, labels {entry.labels}, checkpoint {entry.checkpoint}"
-    table = Table(title=f"{title}: {entry.num_images:,} images", title_justify="left")
-    # 80 columns hold the names and the intervals of one measure; the report has those of both.
-    table.add_column("finding", min_width=max(len(finding.finding) for finding in entry.metrics.findings))
-    for name in ("positives", "negatives", "AUROC", "AP"):
-        table.add_column(name, justify="right")
-    for finding in entry.metrics.findings:
-        table.add_row(
-            finding.finding,
-            f"{finding.positives:,}",
-            f"{finding.negatives:,}",
-            shown(finding.auroc, finding.auroc_interval),
-            shown(finding.average_precision),
-        )
-    table.add_section()
-    metrics, supported = entry.metrics, entry.metrics.supported
-    table.add_row(
-        f"mean of {metrics.num_findings_in_mean}, without No Finding", "", "",
-        shown(metrics.mean_auroc, metrics.mean_auroc_interval),
-        shown(metrics.mean_average_precision),
-    )  # fmt: skip
-    if supported is not None:
-        table.add_row(
-            f"mean of {supported.num_findings} with >= {supported.min_positives} positives", "", "",
-            shown(supported.mean_auroc, supported.mean_auroc_interval),
-            shown(supported.mean_average_precision),
-        )  # fmt: skip
-    out.print(table)
-    for reason, number in entry.left_out.items():
-        out.print(f"left out: {number:,} ({reason})", markup=False)
-    for warning in entry.warnings:
-        err.print(f"warning: {warning}", style="yellow", markup=False)
-
-
-def show_differences(differences: "Sequence[PairedDifference]", run: Path, against: Path, min_positives: int) -> None:
-    """Print the table of the paired differences of AUROC."""
-    from rich.table import Table
-
-    title = f"AUROC of {run.resolve().name} less that of {against.resolve().name}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("finding", min_width=max(len(row.name) for row in differences))
-    for name in ("AUROC", "other", "difference", "DeLong p"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in differences:
-        if row.name == "mean":
-            table.add_section()
-        name = f"mean, findings with >= {min_positives} positives" if row.name == "mean" else row.name
-        ends = "" if row.interval is None else f" ({row.interval[0]:+.3f}, {row.interval[1]:+.3f})"
-        table.add_row(
-            name, shown(row.first), shown(row.second),
-            "n/a" if row.difference is None else f"{row.difference:+.3f}{ends}",
-            "n/a" if row.delong_p is None else f"{row.delong_p:.2g}",
-        )  # fmt: skip
-    out.print(table)
-
-
-def shown(value: float | None, interval: "Interval | None" = None) -> str:
-    """Return a metric with four digits, or n/a, and its interval where it has one."""
-    ends = "" if interval is None else f" ({interval[0]:.3f}-{interval[1]:.3f})"
-    return "n/a" if value is None else f"{value:.4f}{ends}"

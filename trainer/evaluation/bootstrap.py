@@ -1,7 +1,7 @@
 """Bootstrap draws of AUROC and average precision of many findings at once, by patient or stratified.
 
 Letters of the shapes: N images, C findings, D draws, B draws of a chunk, G distinct scores of a finding's positives,
-M units that are drawn (patients, or the images of one class).
+M units that are drawn (patients, or the images of one class), K values of an image that are added up.
 
 A draw gives each image a weight, the times that it was drawn. Both measures change only where a positive is, so that a
 finding's images are sorted once and cut into 3 G + 1 bags; for each distinct score of a positive, highest first:
@@ -75,6 +75,9 @@ class Draws(NamedTuple):
     average_precision_DC: FloatArray
     """As above."""
 
+    sums_DCK: FloatArray
+    """Sums over the drawn images of the values that were given; K is 0 where none were."""
+
 
 class Bags(NamedTuple):
     """A finding's images in the order of their scores, cut into bags."""
@@ -92,6 +95,7 @@ def bootstrap(
     mask_NC: NDArray[np.bool_],
     patient_N: NDArray[np.int64],
     config: BootstrapConfig,
+    values_NCK: NDArray[np.floating] | None = None,
 ) -> Draws:
     """Return AUROC and average precision of every finding in `config.draws` draws with replacement.
 
@@ -104,9 +108,13 @@ def bootstrap(
         mask_NC: False where an image has no label of a finding.
         patient_N: number of each image's patient, from 0; used by the resampling `patient`.
         config: how to draw.
+        values_NCK: what else is added up in every draw, of images that are labelled: squared errors, counts.
     """
     num_findings = scores_NC.shape[1]
     auroc_DC, precision_DC = np.full((2, config.draws, num_findings), np.nan)
+    if values_NCK is None:
+        values_NCK = np.zeros((*scores_NC.shape, 0))
+    sums_DCK = np.zeros((config.draws, num_findings, values_NCK.shape[2]))
     finite_C = np.isfinite(np.where(mask_NC, scores_NC, 0.0)).all(axis=0)
     positive_NC = (targets_NC > 0.5) & mask_NC
     bags = {
@@ -115,9 +123,10 @@ def bootstrap(
     }
     for weights_of, chunk in _chunks(positive_NC, mask_NC, patient_N, config):
         for column, cut_bags in bags.items():
-            sums = bag_sums(cut_bags, weights_of(int(column)))
-            auroc_DC[chunk, column], precision_DC[chunk, column] = from_bag_sums(sums)
-    return Draws(auroc_DC, precision_DC)
+            weights_NB = weights_of(int(column))
+            auroc_DC[chunk, column], precision_DC[chunk, column] = from_bag_sums(bag_sums(cut_bags, weights_NB))
+            sums_DCK[chunk, column] = weights_NB.numpy().T @ values_NCK[:, column].astype(weights_NB.numpy().dtype)
+    return Draws(auroc_DC, precision_DC, sums_DCK)
 
 
 def cut(score_N: NDArray[np.floating], positive_N: NDArray[np.bool_], labelled_N: NDArray[np.bool_]) -> Bags:

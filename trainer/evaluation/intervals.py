@@ -1,6 +1,6 @@
 """Percentile intervals of the metrics of a split, and means over the findings that have enough positives.
 
-Letters of the shapes: n images, C findings, D draws.
+Letters of the shapes: n images, C findings, D draws, K values that are added up in a draw.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from manifests.findings import NO_FINDING
 from trainer.evaluation.bootstrap import BootstrapConfig, bootstrap
-from trainer.evaluation.metrics import Interval, SplitMetrics, SupportedMeans, mean_of
+from trainer.evaluation.calibration import Interval
+from trainer.evaluation.metrics import SplitMetrics, SupportedMeans, mean_of
+from trainer.evaluation.rate_intervals import Sums, percentiles, summands, with_rate_intervals
 
 FEWEST_CASES = 5
 """Patients (stratified: images) with a finding, and as many without, below which nothing is said about how far its
@@ -44,7 +46,14 @@ def with_intervals(
         min_positives: fewest positive images of a finding that is in the second mean.
     """
     patient_n = np.unique(np.asarray(patient_id_n, dtype=str), return_inverse=True)[1].astype(np.int64)
-    draws = bootstrap(scores_nC, targets_nC, mask_nC, patient_n, config)
+    values_nCK = np.stack(
+        [
+            np.stack(summands(entry, *columns), axis=1)
+            for entry, *columns in zip(metrics.findings, scores_nC.T, targets_nC.T, mask_nC.T, strict=True)
+        ],
+        axis=1,
+    )
+    draws = bootstrap(scores_nC, targets_nC, mask_nC, patient_n, config, values_nCK)
     unit_n = patient_n if config.resampling == "patient" else np.arange(len(patient_n))
     positive_nC = (targets_nC > 0.5) & mask_nC
     has_interval_C = np.array(
@@ -61,10 +70,7 @@ def with_intervals(
         of_one = len(columns) == 1
         if not columns or not has_interval_C[columns].all() or (config.resampling == "stratified" and not of_one):
             return None
-        mean_D = draws_DC[:, columns].mean(axis=1)
-        tail = (1 - config.confidence) / 2
-        low, high = np.quantile(mean_D[np.isfinite(mean_D)], (tail, 1 - tail))
-        return float(low), float(high)
+        return percentiles(draws_DC[:, columns].mean(axis=1), config)
 
     in_mean = [
         column
@@ -76,11 +82,11 @@ def with_intervals(
         metrics,
         findings=tuple(
             replace(
-                entry,
+                with_rate_intervals(entry, Sums(*draws.sums_DCK[:, column].T), config) if has_interval else entry,
                 auroc_interval=interval(draws.auroc_DC, [column]),
                 average_precision_interval=interval(draws.average_precision_DC, [column]),
             )
-            for column, entry in enumerate(metrics.findings)
+            for column, (entry, has_interval) in enumerate(zip(metrics.findings, has_interval_C, strict=True))
         ),
         mean_auroc_interval=interval(draws.auroc_DC, in_mean),
         mean_average_precision_interval=interval(draws.average_precision_DC, in_mean),

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.findings import NO_FINDING
+from trainer.evaluation.calibration import Calibration
+from trainer.evaluation.calibration import Interval as Interval
+from trainer.evaluation.operating import OperatingPoint
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-Interval = tuple[float, float]
-"""Lower and upper end."""
-
 ENOUGH_POSITIVES = 10
 """Below so many positives a number is called noise: one image more or less moves it by several hundredths."""
 
@@ -47,6 +47,12 @@ class FindingMetrics:
 
     average_precision_interval: Interval | None = None
     """The same of the average precision."""
+
+    calibration: Calibration | None = None
+    """Whether the probabilities are frequencies; None as for the AUROC, or not asked for."""
+
+    operating_point: OperatingPoint | None = None
+    """A threshold and its rates; None: none was chosen (`operating.py`), or as for the AUROC."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +102,12 @@ class SplitMetrics:
 
     supported: SupportedMeans | None = None
     """The means over findings with enough positives; None: not asked for."""
+
+    mean_brier: float | None = None
+    """Mean of the Brier scores, as the mean AUROC."""
+
+    mean_ece: float | None = None
+    """Mean of the expected calibration errors, as the mean AUROC."""
 
 
 class RankedCounts(NamedTuple):

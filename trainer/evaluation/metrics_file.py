@@ -7,10 +7,29 @@ from typing import Any
 
 from manifests.atomic import write_bytes_atomically
 from trainer.evaluation.bootstrap import BootstrapConfig
+from trainer.evaluation.calibration import CALIBRATION_BINS
 from trainer.evaluation.metrics import SplitMetrics
+from trainer.evaluation.operating import OperatingRule
 from trainer.report.record import METRICS_FILE, read_object
 
 KEY = ("dataset", "pack", "split", "labels", "checkpoint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingChoice:
+    """Where the thresholds of an evaluation come from."""
+
+    rule: OperatingRule
+    """How each was chosen."""
+
+    predictions: str | None
+    """Name of the file of predictions on validation that chose them; None: none was chosen."""
+
+    num_images: int
+    """Validation images."""
+
+    why_not: str | None = None
+    """What kept them from being chosen; None: nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +66,17 @@ class EvaluationEntry:
     metrics: SplitMetrics
     """The numbers."""
 
+    calibration_bins: int = CALIBRATION_BINS
+    """Bins of the expected calibration error."""
+
     bootstrap: BootstrapConfig | None = None
     """How their intervals were drawn; None: there are none."""
+
+    operating: OperatingChoice | None = None
+    """How the thresholds of the operating points were chosen; None: there are none."""
+
+    outputs: dict[str, tuple[str, ...]] | None = None
+    """Finding -> outputs of the model, the largest of which is its score; None: a finding is its own output."""
 
     warnings: list[str] = field(default_factory=list)
     """What a reader of the numbers must know."""
@@ -56,7 +84,8 @@ class EvaluationEntry:
     def as_values(self) -> dict[str, Any]:
         """Return the entry as JSON holds it, the metrics at its top level."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "metrics"}
-        values["bootstrap"] = None if self.bootstrap is None else asdict(self.bootstrap)
+        for name in ("bootstrap", "operating"):
+            values[name] = None if values[name] is None else asdict(values[name])
         return values | asdict(self.metrics)
 
 

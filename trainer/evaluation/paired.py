@@ -16,9 +16,11 @@ from manifests.atomic import write_bytes_atomically
 from manifests.errors import ConfigError
 from manifests.findings import NO_FINDING
 from trainer.evaluation.bootstrap import BootstrapConfig, bootstrap
+from trainer.evaluation.calibration import Interval
 from trainer.evaluation.intervals import with_intervals
-from trainer.evaluation.metrics import Interval, SplitMetrics, measure
+from trainer.evaluation.metrics import SplitMetrics, measure
 from trainer.evaluation.predictions import Predictions, read_predictions
+from trainer.evaluation.rate_intervals import percentiles
 
 FloatArray = NDArray[np.float64]
 SAME_IMAGES = ("findings", "image_id_n", "targets_nC", "mask_nC")
@@ -114,13 +116,13 @@ def paired(
             scores_2n = np.stack([run.probs_nC[kept_n, column] for run in (first, second)])
             p_value = delong(scores_2n, positive_nC[kept_n, column]).p_value
         difference_D = draws[0][:, column] - draws[1][:, column]
-        interval = _percentiles(difference_D, config) if has_interval else None
+        interval = percentiles(difference_D, config) if has_interval else None
         rows.append(_row(one.finding, one.auroc, other.auroc, interval, p_value))
         if one.finding != NO_FINDING and one.positives >= min_positives:
             in_mean.append(column)
     interval = None
     if in_mean and all(rows[column].interval is not None for column in in_mean):
-        interval = _percentiles((draws[0] - draws[1])[:, in_mean].mean(axis=1), config)
+        interval = percentiles((draws[0] - draws[1])[:, in_mean].mean(axis=1), config)
     means = [m.supported.mean_auroc if m.supported is not None else None for m in metrics]
     return [*rows, _row("mean", means[0], means[1], interval, None)]
 
@@ -163,12 +165,6 @@ def _measured(run: Predictions, config: BootstrapConfig, min_positives: int) -> 
     patient_n = np.unique(np.asarray(run.patient_id_n, dtype=str), return_inverse=True)[1].astype(np.int64)
     metrics = with_intervals(metrics, *arrays, run.patient_id_n, config, min_positives=min_positives)
     return metrics, bootstrap(*arrays, patient_n, config).auroc_DC
-
-
-def _percentiles(values_D: FloatArray, config: BootstrapConfig) -> Interval:
-    tail = (1 - config.confidence) / 2
-    low, high = np.quantile(values_D[np.isfinite(values_D)], (tail, 1 - tail))
-    return float(low), float(high)
 
 
 def _row(

@@ -5,6 +5,8 @@ Columns: ``sample_index`` (row of the pack's manifest), ``image_id``, ``patient_
 metrics.json can be computed again from this file alone.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from manifests.atomic import atomic_path
 from manifests.errors import ConfigError
 
 PROB, TARGET = "prob_", "target_"
+
+MADE_BY = b"made_by"
+"""Key of the file's metadata: JSON of the model that made the predictions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +49,8 @@ class Predictions:
     mask_nC: NDArray[np.bool_]
     """False where an image has no label of a finding."""
 
-    def write(self, path: Path) -> None:
-        """Write the table, whole or not at all."""
+    def write(self, path: Path, made_by: Mapping[str, str] | None = None) -> None:
+        """Write the table, whole or not at all; `made_by` says which model made them, for `predictions_made_by`."""
         columns: dict[str, pa.Array] = {
             "sample_index": pa.array(self.sample_index_n, pa.int64()),
             "image_id": pa.array(self.image_id_n, pa.string()),
@@ -56,8 +61,11 @@ class Predictions:
             columns[TARGET + name] = pa.array(
                 self.targets_nC[:, column].astype(np.int8), pa.int8(), mask=~self.mask_nC[:, column]
             )
+        table = pa.table(columns)
+        if made_by is not None:
+            table = table.replace_schema_metadata({MADE_BY: json.dumps(dict(made_by), sort_keys=True)})
         with atomic_path(path) as temporary:
-            pq.write_table(pa.table(columns), temporary)
+            pq.write_table(table, temporary)
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -81,6 +89,16 @@ def read_predictions(path: Path) -> Predictions:
         )
     except (pa.ArrowException, KeyError) as error:
         raise ConfigError(f"{path}: no table of predictions ({error}); `cxr-train evaluate` writes it anew") from error
+
+
+def predictions_made_by(path: Path) -> dict[str, str]:
+    """Return what `Predictions.write` was told about the model; empty where that is not known, or there is no file."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        found: dict[str, str] = json.loads(metadata.get(MADE_BY, b"{}"))
+    except (OSError, pa.ArrowException, ValueError):
+        return {}
+    return found
 
 
 def predictions_file(*, dataset: str, pack: str | None, split: str, labels: str, checkpoint: str) -> str:
