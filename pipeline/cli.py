@@ -5,6 +5,7 @@ import typer
 from pipeline.commands.build_manifest import build_manifest
 from pipeline.commands.datasets import datasets
 from pipeline.commands.info import info
+from pipeline.commands.inject_noise import inject_noise
 from pipeline.commands.label_space import label_space
 from pipeline.commands.merge import merge
 from pipeline.commands.pack import pack
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (datasets, build_manifest, merge, stats, pack, verify, info):
+for command in (datasets, build_manifest, merge, inject_noise, stats, pack, verify, info):
     app.command()(command)
 app.add_typer(label_space)
 

@@ -24,10 +24,10 @@ from manifests.errors import UserError
 USER_ERROR_EXIT_CODE = UserError.exit_code
 INTERRUPTED_EXIT_CODE = 130
 
-out = Console(highlight=False, soft_wrap=True)
-"""Standard output: summaries and tables."""
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+"""Standard output: summaries and tables. A path or a name with colons, `Mass:a:b`, is no emoji."""
 
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 """Standard error: progress bars, warnings, errors."""
 
 

@@ -16,6 +16,10 @@ CXR_PREP = {
         "--preset", "--option",
     ],
     "merge": ["FILE FILE...", "--out"],
+    "inject-noise": [
+        "MANIFEST", "--out", "--sensitivity", "--ppv", "--finding", "--co-occurrence", "--patient-correlation",
+        "--split", "--seed",
+    ],
     "stats": ["FILE", "--json", "--against-expert", "--html"],
     "pack": [
         "--manifest", "--root", "--split", "--format", "--size", "--resize", "--bits", "--exact", "--image",
@@ -40,6 +44,10 @@ CXR_TRAIN = {
         "--bootstrap", "--resampling", "--against", "--min-positives", "--sensitivity", "--specificity",
     ],
     "compare": ["FILE|NAME", "--out", "--jobs", "--restart", "--dry-run", "--report-only"],
+    "profile": [
+        "--loader", "--pack", "--label-space", "--model", "--loss", "--epochs", "--recipe", "--set", "--max-seconds",
+        "--json", "--html", "--compare", "--tolerance",
+    ],
 }  # fmt: skip
 
 
