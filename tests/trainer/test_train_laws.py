@@ -196,6 +196,7 @@ def test_waiting_for_data_is_said_once(
     with caplog.at_level(logging.WARNING):
         run = train(tmp_path / "run", settings(tiny_pack, BCE, run={"epochs": 3}))
     assert caplog.text.count("training waited for data") == 1
+    assert "`cxr-train profile`, with the options of this run, says why" in caplog.text
     assert sum(event["event"] == "warning" for event in read_events(run / "events.jsonl")) == 1
 
 

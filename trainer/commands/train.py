@@ -8,6 +8,18 @@ import typer
 
 from manifests.errors import ConfigError
 from pipeline.console import out as console
+from trainer.commands.settings import (
+    Assignments,
+    Epochs,
+    LabelsFile,
+    LabelSpaceName,
+    LoaderName,
+    LossOption,
+    ModelName,
+    PackFolder,
+    Recipe,
+    settings,
+)
 
 if TYPE_CHECKING:
     from trainer.distributed import Ranks
@@ -30,6 +42,8 @@ Examples:
 
 - `cxr-train --recipe nvum-nih --dry-run`: what the run would be: settings, memory, steps, time.
 
+- `cxr-train profile --recipe nvum-nih`: what such a run waits for, and what would fix it.
+
 - `cxr-train --resume`: go on with the run that was interrupted.
 
 - `torchrun --nproc-per-node 8 -m trainer.cli --out DIR --resume auto`: eight GPUs, in a job that may be started again.
@@ -37,49 +51,20 @@ Examples:
 - `cxr-train evaluate --run DIR`: AUROC on the split test, and a report.
 """
 
-LOSSES = "nvum (default), bce, label_smoothing, focal, asl, gce, logit_adjustment or elr."
-"""Help of `--loss`: the names of `trainer.methods`, which imports torch."""
-
 RESUME_LAST, RESUME_AUTO = "last", "auto"
 """Values of `--resume`: what it means alone, and what may follow it."""
 
 
 def train(
     context: typer.Context,
-    loader: Annotated[
-        str | None,
-        typer.Option(
-            "--loader",
-            metavar="NAME",
-            help="How batches are read: raw, resident, dali, ffcv, reference or synthetic. Default: raw.",
-            show_default=False,
-        ),
-    ] = None,
-    pack: Annotated[
-        Path | None,
-        typer.Option("--pack", metavar="DIR", help="Folder of the pack. Default: the only one that the loader reads."),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            "--labels", metavar="MANIFEST", help="Train and validate on the labels of this manifest, image by image."
-        ),
-    ] = None,
-    label_space: Annotated[
-        str | None,
-        typer.Option("--label-space", metavar="NAME", help="Outputs, and rows left out. Default: nvum-nih."),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="densenet121 (default), small, or timm:NAME.")
-    ] = None,
-    loss: Annotated[str | None, typer.Option("--loss", metavar="NAME", help=LOSSES)] = None,
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", metavar="N", help="Passes over the training rows. Default: 30.")
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", metavar="FILE|NAME", help="Settings in TOML, or a shipped recipe: nvum-nih, ..."),
-    ] = None,
+    loader: LoaderName = None,
+    pack: PackFolder = None,
+    labels: LabelsFile = None,
+    label_space: LabelSpaceName = None,
+    model: ModelName = None,
+    loss: LossOption = None,
+    epochs: Epochs = None,
+    recipe: Recipe = None,
     no_verify: Annotated[
         bool,
         typer.Option("--no-verify", help="Do not compare the pack's checksums in the background of the first epoch."),
@@ -90,10 +75,7 @@ def train(
             "--on-corrupt", metavar="error|skip", help="What an image that cannot be decoded does. Default: error."
         ),
     ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="One setting; may be repeated; wins over the recipe."),
-    ] = None,
+    assignments: Assignments = None,
     resume: Annotated[
         str | None,
         typer.Option(
@@ -118,26 +100,22 @@ def train(
     # torch takes a second to import: `--help` must not wait for it.
     from trainer import launch
     from trainer.distributed import joined_ranks
-    from trainer.recipe import given
     from trainer.report.run_report import write_report
 
-    settings = {
-        "--loader": ("loader", "backend", loader),
-        "--pack": ("data", "pack", None if pack is None else str(pack)),
-        "--labels": ("data", "labels", None if labels is None else str(labels)),
-        "--label-space": ("data", "label_space", label_space),
-        "--model": ("model", "name", model),
-        "--loss": ("loss", "name", loss),
-        "--epochs": ("run", "epochs", epochs),
-        "--no-verify": ("loader", "verify", False if no_verify else None),
-        "--on-corrupt": ("loader", "on_corrupt", on_corrupt),
-    }
     options = {
-        option: {section: {key: value}} for option, (section, key, value) in settings.items() if value is not None
+        "--loader": loader,
+        "--pack": pack,
+        "--labels": labels,
+        "--label-space": label_space,
+        "--model": model,
+        "--loss": loss,
+        "--epochs": epochs,
+        "--no-verify": False if no_verify else None,
+        "--on-corrupt": on_corrupt,
     }
     with joined_ranks() as ranks:
         with ranks.together():
-            asked = given(recipe=recipe, assignments=assignments or (), options=options)
+            asked = settings(options, recipe=recipe, assignments=assignments)
             _check_resume(resume, out, dry_run=dry_run)
         if dry_run:
             _say_what_would_be(asked, ranks)
