@@ -232,8 +232,10 @@ class TrainingLoop:
 
     def _begin_anew(self) -> None:
         """Draw new weights before the next epoch, where the loss asks for them."""
-        begins_anew, epoch, num_epochs = self.step.method.begins_anew, self.state.cursor.epoch, self.config.run.epochs
-        if begins_anew is not None and epoch < num_epochs and begins_anew(epoch, num_epochs, self.config.loss):
+        generation_of, epoch, num_epochs = self.step.method.generation, self.state.cursor.epoch, self.config.run.epochs
+        if generation_of is None or epoch == num_epochs:
+            return
+        if generation_of(epoch, num_epochs, self.config.loss).begins:
             begin_anew_(self.state, self.config, num_outputs=len(self.data.space.findings))
             self.log.write("restart", epoch=epoch, step=self.state.cursor.step)
 

@@ -22,7 +22,7 @@ from trainer.entry_losses import (
 from trainer.losses import LossParts, bce_loss, entry_loss
 from trainer.memory import NVUMMemory
 from trainer.nvum import NVUMConfig, nvum_step
-from trainer.relay import RelayConfig, generation_of, relay_step
+from trainer.relay import Generation, RelayConfig, generation_of, relay_step
 
 LossName = Literal["bce", "nvum", "label_smoothing", "focal", "asl", "gce", "logit_adjustment", "elr", "relay"]
 
@@ -100,9 +100,9 @@ class LossMethod:
     reads_teacher: bool = False
     """Whether it remembers a teacher's logits; `ema.enabled=auto` then means on. With it memory rows are mixed."""
 
-    begins_anew: Callable[[int, int, LossConfig], bool] | None = None
-    """Of an epoch (from 0), the epochs of the run and the settings: whether the weights begin anew before it; None:
-    they never do."""
+    generation: Callable[[int, int, LossConfig], Generation] | None = None
+    """Of an epoch (from 0), the epochs of the run and the settings: in which generation of weights it is. Weights and
+    the learning rate's schedule begin anew with each, the memory goes on. None: there is one."""
 
 
 def _nvum(inputs: LossInputs, config: LossConfig) -> LossParts:
@@ -151,10 +151,6 @@ def _relay(inputs: LossInputs, config: LossConfig) -> LossParts:
         config=config,
         num_global=inputs.num_global,
     )
-
-
-def _relay_begins_anew(epoch: int, num_epochs: int, config: LossConfig) -> bool:
-    return generation_of(epoch, num_epochs, config).begins
 
 
 def _bce(inputs: LossInputs, config: LossConfig) -> LossParts:
@@ -207,7 +203,7 @@ METHODS: dict[LossName, LossMethod] = {
         source="this project, trainer/NOISE_STUDY.md",
         memory_columns=2,
         reads_teacher=True,
-        begins_anew=_relay_begins_anew,
+        generation=generation_of,
     ),
 }
 """Name -> loss. A new one gets its entry here and its name in `LossName`; nothing else knows the names."""

@@ -1,9 +1,9 @@
-"""Relay memory: noisy labels teach a first generation of weights; later generations learn what it remembered.
+"""Relay memory: generations of weights learn from noisy labels; the last one learns from what they remembered.
 
 A method of this project's own; how it came about, and what it is worth, is in NOISE_STUDY.md. The run's epochs are
 divided evenly into `relay_generations`. Each begins with new weights; the memory stays.
 
-First generation. Its logit z means the *true* finding, p = sigmoid(z). A label is present with the probability
+All but the last. Their logit z means the *true* finding, p = sigmoid(z). A label is present with the probability
 
     n = s p + f (1 - p)
 
@@ -14,15 +14,16 @@ where s is the finding's sensitivity and f its rate of false positives, both ass
 the label's likelihood (forward correction; Patrini et al., CVPR 2017). A label that the model is sure to be wrong costs
 -log f at most, where cross-entropy costs ever more: it is not learned by heart as soon. Each sample's row keeps
 
-    t  <- relay_decay * t + (1 - relay_decay) * z'       z': the EMA teacher's logits, in every epoch of the generation
+    t  <- relay_decay * t + (1 - relay_decay) * z'       z': the EMA teacher's logits, in every epoch; t begins at 0
+    u  <- mean over generations of t / (1 - relay_decay^k)      as each ends; k: its epochs
 
-Later generations. Labels are not looked at again: what the generation before remembered is the target,
+The last. It does not look at labels: what the generations before remembered is its target,
 
-    r     = sigmoid(t / (1 - relay_decay^k))             k: epochs of a generation; t began at 0
-    loss  = sum_bc mask_bc bce(z, r) / (n_global * C)
+    loss  = sum_bc mask_bc bce(z, sigmoid(u)) / (n_global * C)
 
-and the row begins to take in the new teacher. A row has 2 C columns: t of the generation before (the target), then t of
-this one. Where there is no target, since the row was never written, the first generation's loss takes its place.
+So u is what an ensemble of networks thought of the sample while they had not yet learned its labels by heart, and one
+network that nobody has to choose an epoch of learns it. A row has 2 C columns: u, then t. A row that was never written
+has no u, and learns from its labels as the generations before did.
 
 What is assumed of the labels, of a finding with the share q of labels present (the training prior):
 
@@ -51,8 +52,9 @@ from trainer.options import refuse_unless
 class RelayConfig:
     """What the method can be told; the defaults were chosen on noisy validation labels alone (NOISE_STUDY.md)."""
 
-    relay_generations: int = 3
-    """Of relay: how often the weights begin anew, the first time included; 1: the label's likelihood alone."""
+    relay_generations: int = 4
+    """Of relay: how often weights begin, the first time included; 1: the likelihood of labels alone, 2: one
+    generation remembers what the other one learns."""
 
     relay_ppv: float = 0.4
     """Of relay: how far the labels "present" are taken to be right beyond chance; above 0, at most 1 (all right)."""
@@ -81,8 +83,19 @@ class Generation(NamedTuple):
     length: int
     """Epochs of a generation, without those that the last one has more."""
 
+    num_epochs: int
+    """Epochs of this one."""
+
     begins: bool
-    """Whether the epoch is the first of a later generation: weights are new, and the memory is handed on."""
+    """Whether the epoch is the first of a later generation: weights are new, and what was remembered counts."""
+
+    reads_memory: bool
+    """Whether it is the last one of several, which learns from the memory."""
+
+    @property
+    def first_epoch(self) -> int:
+        """Where it begins."""
+        return self.number * self.length
 
 
 def generation_of(epoch: int, num_epochs: int, config: RelayConfig) -> Generation:
@@ -90,7 +103,14 @@ def generation_of(epoch: int, num_epochs: int, config: RelayConfig) -> Generatio
     count = min(config.relay_generations, num_epochs)
     length = num_epochs // count
     number = min(epoch // length, count - 1)
-    return Generation(number, length, begins=number > 0 and epoch == number * length)
+    is_last = number == count - 1
+    return Generation(
+        number,
+        length,
+        num_epochs=num_epochs - number * length if is_last else length,
+        begins=number > 0 and epoch == number * length,
+        reads_memory=number > 0 and is_last,
+    )
 
 
 class Rates(NamedTuple):
@@ -152,12 +172,12 @@ def relay_step(
         safe_BC = counted_logits(logits_BC, counted_BC)
         labels_BC = targets_BC.to(safe_BC.dtype)
         loss_BC = label_entries(safe_BC, labels_BC, assumed_rates(log_odds_C, config))
-        remembered_BC, written_B = _handed_on(teacher_logits_BC, index_B, memory, generation, config)
-        if generation.number > 0:
+        remembered_BC, written_B = _remembered(teacher_logits_BC, index_B, memory, generation, config)
+        if generation.reads_memory:
             remembered_BC = remembered_BC.to(safe_BC.dtype)
-            has_target_B1 = (remembered_BC != 0).any(dim=1, keepdim=True)
+            was_written_B1 = (remembered_BC != 0).any(dim=1, keepdim=True)
             relayed_BC = binary_cross_entropy_with_logits(safe_BC, torch.sigmoid(remembered_BC), reduction="none")
-            loss_BC = torch.where(has_target_B1, relayed_BC, loss_BC)
+            loss_BC = torch.where(was_written_B1, relayed_BC, loss_BC)
         num_entries = max(num_global, 1) * logits_BC.shape[1]
         loss = torch.where(counted_BC, loss_BC, loss_BC.new_zeros(())).sum() / num_entries
         bce = cross_entropy_sum(safe_BC.detach(), targets_BC, counted_BC) / num_entries
@@ -180,20 +200,21 @@ def label_entries(logits_BC: torch.Tensor, labels_BC: torch.Tensor, rates: Rates
 
 
 @torch.no_grad()
-def _handed_on(
+def _remembered(
     teacher_logits_BC: torch.Tensor,
     index_B: torch.Tensor,
     memory: NVUMMemory,
     generation: Generation,
     config: RelayConfig,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Write the rows; return the logits [B, C] that the generation before remembered, and which rows are written."""
-    target_BC, running_BC = memory.read(index_B).chunk(2, dim=1)
+    """Write the rows; return u [B, C], the mean logits of the generations before, and which rows are written."""
+    mean_BC, running_BC = memory.read(index_B).chunk(2, dim=1)
     if generation.begins:
-        target_BC = running_BC / (1 - config.relay_decay**generation.length)
+        ended_BC = running_BC / (1 - config.relay_decay**generation.length)
+        mean_BC = mean_BC + (ended_BC - mean_BC) / generation.number
         running_BC = torch.zeros_like(running_BC)
     teacher_BC = teacher_logits_BC.to(memory.dtype)
     running_BC = config.relay_decay * running_BC + (1 - config.relay_decay) * teacher_BC
     written_B = (index_B >= 0) & teacher_BC.isfinite().all(dim=1)
-    memory.write(index_B, torch.cat([target_BC, running_BC], dim=1), written_B)
-    return target_BC, written_B
+    memory.write(index_B, torch.cat([mean_BC, running_BC], dim=1), written_B)
+    return mean_BC, written_B

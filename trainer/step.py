@@ -97,11 +97,15 @@ class TrainStep:
         """The learning rate of the next step.
 
         Its place in the schedule follows from the samples that are done, so that a run which goes on with another
-        number of processes is as far in its schedule as in its data.
+        number of processes is as far in its schedule as in its data. Each generation of weights has a whole schedule.
         """
         config, cursor, steps = self.config, self.state.cursor, self.steps_per_epoch
-        place = (cursor.epoch + 1) * steps - self._num_steps_left(cursor.consumed)
-        return learning_rate(place, config.run.epochs * steps, steps, config.schedule, config.optim.lr)
+        first_epoch, num_epochs = 0, config.run.epochs
+        if self.method.generation is not None:
+            generation = self.method.generation(cursor.epoch, config.run.epochs, config.loss)
+            first_epoch, num_epochs = generation.first_epoch, generation.num_epochs
+        place = (cursor.epoch - first_epoch + 1) * steps - self._num_steps_left(cursor.consumed)
+        return learning_rate(place, num_epochs * steps, steps, config.schedule, config.optim.lr)
 
     def _num_steps_left(self, consumed: int) -> int:
         """Return how many steps an epoch still has when `consumed` samples of it are done."""

@@ -19,6 +19,8 @@ N, B, C = 7, 4, 3
 CONFIG = RelayConfig(relay_generations=3, relay_ppv=0.45, relay_sensitivity=0.6, relay_decay=0.7)
 LABELLED = [0.05, 0.3, 0.6]
 """Share of labels present of each finding."""
+FIRST = Generation(0, 2, 2, begins=False, reads_memory=False)
+LAST = Generation(1, 2, 2, begins=True, reads_memory=True)
 LOG_ODDS_C = torch.logit(torch.tensor(LABELLED, dtype=torch.float64))
 
 
@@ -27,10 +29,10 @@ def sigmoid(z: float) -> float:
 
 
 class Slow:
-    """Target and running average of each row and finding, in plain Python."""
+    """What each generation remembered, and the running average, of each row and finding, in plain Python."""
 
     def __init__(self) -> None:
-        self.target = [[0.0] * C for _ in range(N)]
+        self.ended: list[list[list[float]]] = [[[] for _ in range(C)] for _ in range(N)]
         self.running = [[0.0] * C for _ in range(N)]
 
     def loss(
@@ -49,19 +51,19 @@ class Slow:
                 continue
             for c, q in enumerate(LABELLED):
                 if generation.begins:
-                    self.target[i][c] = self.running[i][c] / (1 - 0.7**generation.length)
+                    self.ended[i][c].append(self.running[i][c] / (1 - 0.7**generation.length))
                     self.running[i][c] = 0.0
                 self.running[i][c] = 0.7 * self.running[i][c] + 0.3 * teacher[b][c]
                 if not mask[b][c]:
                     continue
                 p = sigmoid(z[b][c])
-                if generation.number == 0:
+                if generation.number < 2:
                     ppv, sensitivity = q + (1 - q) * 0.45, q + (1 - q) * 0.6
                     present = q * ppv / sensitivity
                     noisy = sensitivity * p + q * (1 - ppv) / (1 - present) * (1 - p)
                     total -= y[b][c] * log(noisy) + (1 - y[b][c]) * log(1 - noisy)
                 else:
-                    r = sigmoid(self.target[i][c])
+                    r = sigmoid(sum(self.ended[i][c]) / 2)
                     total -= r * log(p) + (1 - r) * log(1 - p)
         return total / counted
 
@@ -92,9 +94,10 @@ def test_losses_and_rows_are_those_of_the_formula_generation_after_generation() 
             )
             assert float(parts.loss) == pytest.approx(expected, rel=1e-12)
         memory.end_epoch()
-        torch.testing.assert_close(memory.previous_NC[:, :C], torch.tensor(slow.target, dtype=torch.float64))
+        means_NC = [[sum(values) / max(len(values), 1) for values in row] for row in slow.ended]
+        torch.testing.assert_close(memory.previous_NC[:, :C], torch.tensor(means_NC, dtype=torch.float64))
         torch.testing.assert_close(memory.previous_NC[:, C:], torch.tensor(slow.running, dtype=torch.float64))
-    assert memory.previous_NC[:, :C].all(), "there was a later generation"
+    assert [len(values) for values in slow.ended[0]] == [2] * C, "two generations were remembered"
 
 
 def test_the_gradient_is_that_of_numerical_differentiation() -> None:
@@ -117,7 +120,7 @@ def test_labels_that_are_always_right_make_it_cross_entropy(size: float) -> None
         bce_loss(logits_BC, targets_BC, mask_BC, index_B, num_global=3),
         relay_step(
             logits_BC, logits_BC.detach(), targets_BC, mask_BC, index_B,
-            memory=NVUMMemory(N, 2 * C), log_odds_C=LOG_ODDS_C, generation=Generation(0, 2, begins=False),
+            memory=NVUMMemory(N, 2 * C), log_odds_C=LOG_ODDS_C, generation=FIRST,
             config=config, num_global=3,
         ),
     ):  # fmt: skip
@@ -153,6 +156,10 @@ def test_generations_share_the_epochs_evenly(num_epochs: int, generations: int) 
     sizes = [numbers.count(number) for number in sorted(set(numbers))]
     assert all(size == places[0].length for size in sizes[:-1])
     assert sizes[-1] - places[0].length < len(sizes)
+    last = max(numbers)
+    assert all(place.num_epochs == numbers.count(place.number) for place in places)
+    assert all(place.first_epoch == numbers.index(place.number) for place in places)
+    assert [place.reads_memory for place in places] == [number == last > 0 for number in numbers]
     begins = [epoch for epoch in range(num_epochs) if places[epoch].begins]
     assert begins == [epoch for epoch in range(1, num_epochs) if numbers[epoch] != numbers[epoch - 1]]
 
@@ -162,7 +169,6 @@ def test_a_row_that_was_never_written_learns_from_its_labels() -> None:
     memory.previous_NC[1, C:] = 0.3
     logits_BC = torch.full((2, C), 0.5, dtype=torch.float64)
     both = torch.ones(2, C, dtype=torch.float64)
-    later = Generation(1, 2, begins=True)
 
     def loss(row: int, generation: Generation) -> float:
         parts = relay_step(
@@ -171,14 +177,18 @@ def test_a_row_that_was_never_written_learns_from_its_labels() -> None:
         )  # fmt: skip
         return float(parts.loss)
 
-    first = Generation(0, 2, begins=False)
-    assert loss(0, later) == loss(0, first)
-    assert loss(1, later) != loss(1, first)
+    assert loss(0, LAST) == loss(0, FIRST)
+    assert loss(1, LAST) != loss(1, FIRST)
 
 
 def test_weights_begin_anew_and_the_memory_stays(tiny_pack: Path, tmp_path: Path) -> None:
     """One generation more: the epochs before it are the same, and then it begins from other weights."""
-    asked = settings(tiny_pack, loss={"name": "relay", "relay_generations": 2}, run={"epochs": 4})
+    asked = settings(
+        tiny_pack,
+        loss={"name": "relay", "relay_generations": 2},
+        schedule={"name": "constant"},
+        run={"epochs": 4},
+    )
     run = launch.train(asked, out=tmp_path / "two").run
     alone = launch.train(settings(tiny_pack, asked, loss={"relay_generations": 1}), out=tmp_path / "one").run
     restarts = [
@@ -191,3 +201,12 @@ def test_weights_begin_anew_and_the_memory_stays(tiny_pack: Path, tmp_path: Path
     memory, other = (newest_checkpoint(folder)["memory"]["previous_NC"][:, :14] for folder in (run, alone))
     assert memory.any()
     assert not other.any()
+
+
+def test_each_generation_has_a_whole_schedule(tiny_pack: Path, tmp_path: Path) -> None:
+    asked = settings(tiny_pack, loss={"name": "relay", "relay_generations": 2}, run={"epochs": 4, "log_every_steps": 1})
+    rates = [
+        event["lr"] for event in own_events(launch.train(asked, out=tmp_path / "run").run) if event["event"] == "train"
+    ]
+    assert rates[:8] == rates[8:] == sorted(rates[:8], reverse=True)
+    assert rates[0] > 20 * rates[7]

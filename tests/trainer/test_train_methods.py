@@ -20,7 +20,7 @@ def test_every_loss_trains_by_one_flag(loss: LossName, tiny_pack: Path, tmp_path
     losses = [event["loss"] for event in own_events(run) if event["event"] == "train"]
     assert len(losses) == 8
     assert all(math.isfinite(value) for value in losses)
-    first = 4 if METHODS[loss].begins_anew else 0  # weights begin anew with the second epoch
+    first = 4 if METHODS[loss].generation else 0  # weights begin anew with the second epoch
     assert min(losses[first + 1 :][-4:]) < losses[first], "it goes down"
     memory, columns = newest_checkpoint(run)["memory"], METHODS[loss].memory_columns
     assert (memory is not None) is (columns > 0)

@@ -124,8 +124,8 @@ class Step:
 
     def begins_anew(self, epoch: int, num_epochs: int) -> bool:
         """Tell whether the weights begin anew before an epoch."""
-        asked = self.method.begins_anew
-        return asked is not None and asked(epoch, num_epochs, self.config)
+        generation_of = self.method.generation
+        return generation_of is not None and generation_of(epoch, num_epochs, self.config).begins
 
     def train_epoch(self, rows: Rows, epoch: int, num_epochs: int) -> None:
         """Train on every row once, in a new order."""
