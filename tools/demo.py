@@ -4,31 +4,29 @@
     python -m tools.demo --clean-reference       # also a model trained on the clean labels, as a bound
     python -m tools.demo --seed 1 --csv tools/results/demo.csv
 
-Everything lies in ``demo-data/`` (`--out`): the release, the clean labels, a workspace with manifest, pack and runs,
-and ``films.png``, a page of the films. The folder is made anew each time.
+Everything lies in ``demo-data/`` (`--out`): the release, the clean labels, a workspace with manifest and pack, the
+comparison with its runs, and ``films.png``, a page of the films. The folder is made anew each time.
 """
 
+import json
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from manifests.errors import ConfigError
 from pipeline.console import err, out, run_command_line
 from pipeline.cores import usable_cores
 from tools.benchmark import append_row
-from tools.demo_data import Release, write_release
-from tools.demo_methods import CLEAN, METHODS, folder_name
-from tools.demo_runs import MIN_POSITIVES, CommandError, DemoResult, DemoRun, command, shown, train_and_evaluate
+from tools.demo_commands import CommandError, command
+from tools.demo_comparison import METHODS, comparison_toml
+from tools.demo_data import write_release
 from tools.demo_sheet import write_sheet
-
-RECIPE = Path(__file__).with_name("demo.toml")
-"""Settings of every training."""
 
 MARKER = ".cxr-demo"
 """File by which the demo knows a folder as its own, which it may delete."""
@@ -70,7 +68,7 @@ def demo(
     started = time.monotonic()
     size = QUICK if quick else FULL
     make_anew(out_dir)
-    home = out_dir / "cxr-data"
+    home, clean, comparison = out_dir / "cxr-data", out_dir / "clean.parquet", out_dir / "comparison"
 
     _say(f"1. Drawing {size.num_images:,} chest films; half of the labels 'present' are wrong, half are missing")
     release = write_release(out_dir / "nih", num_images=size.num_images, size_px=size.film_px, seed=seed)
@@ -78,7 +76,6 @@ def demo(
 
     _say("2. Manifests: of the release, and of the clean labels that only the evaluation sees")
     err.print(f"$ export CXR_HOME={home}", style="bold", markup=False)
-    clean = out_dir / "clean.parquet"
     command(
         "pipeline.cli", "build-manifest", "--dataset", "nih", "--root", str(release.clean), "--allow-missing-images",
         "--out", str(clean), home=home,
@@ -86,21 +83,31 @@ def demo(
     command("pipeline.cli", "build-manifest", "--dataset", "nih", "--root", str(release.folder), home=home)
 
     _say("3. Pack")
-    command("pipeline.cli", "pack", "--size", str(size.pack_px), home=home)
+    pack = home / "packs" / f"nih-{size.pack_px}-raw"
+    command("pipeline.cli", "pack", "--size", str(size.pack_px), "--out", str(pack), home=home)
 
-    runs = _runs(home, clean, size=size, seed=seed)
-    if clean_reference:
-        runs.append(_clean_run(out_dir, release, runs[1], size=size, home=home))
-    at_a_time = min(len(runs), usable_cores())
-    _say(f"4. Training {len(runs)} models, {at_a_time} at a time, and evaluating them on clean test labels")
-    for run in runs:
-        err.print(f"$ cxr-train {' '.join(run.arguments)} --out {run.folder}", style="dim", markup=False)
-    results = train_and_evaluate(runs, home=home, num_epochs=size.num_epochs, at_a_time=at_a_time)
+    plan = out_dir / "comparison.toml"
+    plan.write_text(
+        comparison_toml(
+            out=comparison, pack=pack, clean=clean, seed=seed, num_epochs=size.num_epochs,
+            clean_reference=clean_reference,
+        ),
+        encoding="utf-8",
+    )  # fmt: skip
+    num_runs = len(METHODS) + clean_reference
+    at_a_time = min(num_runs, usable_cores())
+    _say(f"4. Training {num_runs} models, {at_a_time} at a time, and evaluating them on clean test labels")
+    command("trainer.cli", "compare", str(plan), "--jobs", str(at_a_time), home=home, is_last=True)
 
     if csv is not None:
-        for result in results:
-            append_row(csv, _row(result, size=size, seed=seed, quick=quick))
-    _show(results, out_dir, elapsed_s=time.monotonic() - started, quick=quick)
+        content = json.loads((comparison / "comparison.json").read_text(encoding="utf-8"))
+        for row in rows(content, size=size, seed=seed, quick=quick):
+            append_row(csv, row)
+    if quick:
+        out.print("quick: a few films; these numbers say nothing about the methods")
+    out.print(f"films: {out_dir / 'films.png'}", markup=False)
+    out.print(f"look at: {comparison / 'comparison.html'}", markup=False)
+    out.print(f"{time.monotonic() - started:.0f} s")
 
 
 def make_anew(folder: Path) -> None:
@@ -117,92 +124,34 @@ def make_anew(folder: Path) -> None:
     (folder / MARKER).touch()
 
 
-def _runs(home: Path, clean: Path, *, size: Size, seed: int) -> list[DemoRun]:
-    # As one types it in the project's root, so that the commands shown can be typed there.
-    recipe = RECIPE.relative_to(Path.cwd()) if RECIPE.is_relative_to(Path.cwd()) else RECIPE
-    shared = ("--recipe", str(recipe), "--epochs", str(size.num_epochs), "--set", f"run.seed={seed}")
-    return [
-        DemoRun(
-            method=method,
-            folder=home / "runs" / folder_name(method),
-            arguments=(*shared, *options),
-            evaluation=("--labels", str(clean)),
-        )
-        for method, options in METHODS.items()
-    ]
-
-
-def _clean_run(out_dir: Path, release: Release, like: DemoRun, *, size: Size, home: Path) -> DemoRun:
-    """Return a run like `like` on the clean labels: the same images under the other label file, packed again."""
-    root, manifest, pack = out_dir / "nih" / "clean-release", out_dir / "clean-train.parquet", out_dir / "clean-pack"
-    shutil.copytree(release.clean, root)
-    for folder in sorted(release.folder.glob("images_*")):
-        (root / folder.name).symlink_to(folder.resolve(), target_is_directory=True)
-    command(
-        "pipeline.cli", "build-manifest", "--dataset", "nih", "--root", str(root), "--out", str(manifest), home=home
-    )
-    command(
-        "pipeline.cli", "pack", "--manifest", str(manifest), "--root", str(root), "--size", str(size.pack_px),
-        "--out", str(pack), home=home,
-    )  # fmt: skip
-    return DemoRun(
-        method=CLEAN,
-        folder=home / "runs" / folder_name(CLEAN),
-        arguments=(*like.arguments, "--pack", str(pack)),
-        evaluation=(),
-    )
-
-
-def _row(result: DemoResult, *, size: Size, seed: int, quick: bool) -> dict[str, object]:
-    return {
-        "quick": int(quick),
-        "method": result.run.method,
-        "seed": seed,
-        "num_images": size.num_images,
-        "size_px": size.pack_px,
-        "num_epochs": result.num_epochs,
-        "test_images": result.num_images,
-        "findings_in_mean": result.num_findings,
-        "best_epoch": result.best_epoch,
-        "clean_test_mean_auroc_best": shown(result.auroc["best"], digits=5),
-        "clean_test_mean_auroc_last": shown(result.auroc["last"], digits=5),
-        "elapsed_s": f"{result.elapsed_s:.1f}",
+def rows(comparison: dict[str, Any], *, size: Size, seed: int, quick: bool) -> Iterator[dict[str, object]]:
+    """Yield one row a run for the table of results, from the content of comparison.json."""
+    tables = {table["checkpoint"]: table for table in comparison["tables"]}
+    auroc = {
+        (method["method"], checkpoint): method["mean"]["auroc"]["mean"] if method["mean"] else None
+        for checkpoint, table in tables.items()
+        for method in table["methods"]
     }
+    for run in comparison["runs"]:
+        yield {
+            "quick": int(quick),
+            "method": run["method"],
+            "seed": seed,
+            "num_images": size.num_images,
+            "size_px": size.pack_px,
+            "num_epochs": run["num_epochs"],
+            "test_images": tables["best"]["num_images"],
+            "findings_in_mean": sum(finding["in_mean"] for finding in tables["best"]["findings"]),
+            "best_epoch": run["best_epoch"],
+            "clean_test_mean_auroc_best": shown(auroc[run["method"], "best"]),
+            "clean_test_mean_auroc_last": shown(auroc[run["method"], "last"]),
+            "elapsed_s": f"{run['training_s']:.1f}",
+        }
 
 
-def _show(results: list[DemoResult], out_dir: Path, *, elapsed_s: float, quick: bool) -> None:
-    """Print the table, what it says and what it does not, and where to look."""
-    first = results[0]
-    title = f"Mean AUROC of {first.num_findings} findings on {first.num_images:,} test images with clean labels"
-    table = Table("method", title=title, title_justify="left")
-    for column in ("best on validation", "last epoch", "lost by going on"):
-        table.add_column(column, justify="right")
-    for result in results:
-        best, last = result.auroc["best"], result.auroc["last"]
-        lost = None if best is None or last is None else best - last
-        table.add_row(result.run.method, shown(best), shown(last), shown(lost))
-    out.print(table)
-    out.print("quick: a few films; these numbers say nothing about the methods" if quick else verdict(results))
-    out.print(f"films: {out_dir / 'films.png'}", markup=False)
-    for result in results:
-        out.print(f"report, {result.run.method}: {result.run.folder / 'report.html'}", markup=False)
-    out.print(f"{elapsed_s:.0f} s")
-
-
-def verdict(results: list[DemoResult]) -> str:
-    """Return one sentence that the numbers bear out, whichever way they fall."""
-    by_method = {result.run.method: result for result in results}
-    base, ours = by_method["BCE + EMA"], by_method["NVUM elementwise"]
-    parts = []
-    for checkpoint, when in (("best", "at the best epoch on validation"), ("last", "at the last epoch")):
-        one, other = ours.auroc[checkpoint], base.auroc[checkpoint]
-        if one is None or other is None:
-            return f"No finding has {MIN_POSITIVES} positives among the test images: there is nothing to compare."
-        parts.append(f"{abs(one - other):.3f} {'above' if one > other else 'below'} BCE + EMA {when}")
-    return (
-        f"NVUM elementwise is {' and '.join(parts)}. One seed cannot tell such differences from chance: "
-        "tools/results/demo.csv has several."
-    )
+def shown(value: float | None) -> str:
+    """Return a metric as text, n/a where there is none."""
+    return "n/a" if value is None else f"{value:.5f}"
 
 
 def _say(step: str) -> None:

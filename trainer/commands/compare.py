@@ -15,6 +15,8 @@ WIDE = 120
 """Columns of text that a table may take, also where the terminal has fewer or there is none: names stay whole."""
 
 if TYPE_CHECKING:
+    from rich.table import Table as Grid
+
     from trainer.compare.comparison import Table
     from trainer.compare.plan import Plan
     from trainer.compare.processes import Processes
@@ -62,7 +64,7 @@ def compare(
     from trainer.compare.files import write_comparison
     from trainer.compare.plan_file import read_plan
     from trainer.compare.results import read_results
-    from trainer.compare.text import text_table
+    from trainer.compare.text import text_table, verdict
 
     if report_only and (restart or dry_run):
         raise ConfigError("--report-only: trains nothing; leave out --restart and --dry-run")
@@ -79,6 +81,7 @@ def compare(
     paths = write_comparison(plan, results, tables)
     for table in tables:
         _show(text_table(plan, table), table)
+        out.print(verdict(plan, table), markup=False)
     if failures:
         names = ", ".join(failure.name for failure in failures)
         err.print(f"{len(failures)} runs failed: {names}; their output: {plan.out / 'logs'}", style="red", markup=False)
@@ -140,6 +143,14 @@ def _stopping(processes: "Processes") -> Iterator[dict[str, int]]:
             signal.signal(number, handler)
 
 
+def _print_wide(grid: "Grid") -> None:
+    """Print a table that does not shrink to 80 columns where there is no terminal."""
+    width = out.width
+    out.width = max(width, WIDE)
+    out.print(grid)
+    out.width = width
+
+
 def _list_runs(plan: "Plan", jobs: int) -> None:
     from rich.table import Table as Grid
 
@@ -156,7 +167,7 @@ def _list_runs(plan: "Plan", jobs: int) -> None:
             row.name, row.standing.value, f"{row.num_train:,}", str(row.num_epochs), f"{row.num_steps:,}",
             f"{row.step_s:.3g}", duration(row.left_s),
         )  # fmt: skip
-    out.print(grid, width=max(out.width, WIDE))
+    _print_wide(grid)
     out.print(
         f"all that is left, one after the other: {duration(whole_s)}, without validation, checkpoints and evaluation"
         + (f"; --jobs {jobs} shares the cores between as many, which a GPU does not" if jobs > 1 else "")
@@ -174,6 +185,6 @@ def _show(text: "tuple[list[str], list[list[str]]]", table: "Table") -> None:
         grid.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0)
     for row in rows:
         grid.add_row(*row)
-    out.print(grid, width=max(out.width, WIDE))
+    _print_wide(grid)
     for note in table.notes:
         err.print(f"warning: {note}", style="yellow", markup=False)

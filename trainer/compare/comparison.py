@@ -13,6 +13,7 @@ from trainer.compare.measures import Findings, Measures, common_findings, measur
 from trainer.compare.plan import CheckpointName, Plan
 from trainer.compare.results import RunResult
 from trainer.compare.uncertainty import Estimate, Share, estimate, share_of_gap
+from trainer.evaluation.intervals import FEWEST_CASES
 
 FloatArray = NDArray[np.float64]
 
@@ -46,6 +47,9 @@ class MethodResult:
 
     method: str
     """Its name."""
+
+    title: str
+    """What tables call it: its name, behind that of the data set where there are several."""
 
     mean: Row | None
     """Mean over the findings that count; None where no run was measured, or no finding counts."""
@@ -91,7 +95,7 @@ def _table(plan: Plan, results: Sequence[RunResult], test: str, checkpoint: Chec
         return Table(
             test=test, checkpoint=checkpoint, num_images=0, num_patients=0, findings=None, notes=(),
             methods=tuple(
-                MethodResult(data=data.name, method=method.name, mean=None, findings={})
+                _result(plan, data.name, method.name, mean=None, findings={})
                 for data in plan.data for method in plan.methods
             ),
         )  # fmt: skip
@@ -111,7 +115,7 @@ def _table(plan: Plan, results: Sequence[RunResult], test: str, checkpoint: Chec
         methods=tuple(
             _method(plan, findings, runs, data.name, method.name) for data in plan.data for method in plan.methods
         ),
-        notes=tuple(_notes(plan, runs)),
+        notes=tuple(_notes(plan, findings, runs)),
     )
 
 
@@ -119,9 +123,15 @@ Runs = dict[tuple[str, str, int], Measures]
 """(data set, method, seed) -> what was measured."""
 
 
-def _notes(plan: Plan, runs: Runs) -> list[str]:
-    """Return what keeps runs of one data set from being paired."""
+def _notes(plan: Plan, findings: Findings, runs: Runs) -> list[str]:
+    """Return why a mean has no interval, and what keeps runs of one data set from being paired."""
     notes = []
+    few = [findings.names[column] for column in findings.columns_in_mean if not findings.has_interval[column]]
+    if few and plan.compare.bootstrap:
+        notes.append(
+            f"no interval of the mean: fewer than {FEWEST_CASES} patients with or without {', '.join(few)}; "
+            "raise compare.min_positives to leave such findings out of it"
+        )
     for data in plan.data:
         if len({measured.images for (name, _, _), measured in runs.items() if name == data.name}) > 1:
             notes.append(
@@ -139,7 +149,12 @@ def _method(plan: Plan, findings: Findings, runs: Runs, data: str, method: str) 
         for column, name in enumerate(findings.names)
         if (row := _row(plan, runs, data, method, [column], with_draws=findings.has_interval[column])) is not None
     }
-    return MethodResult(data=data, method=method, mean=mean, findings=rows)
+    return _result(plan, data, method, mean=mean, findings=rows)
+
+
+def _result(plan: Plan, data: str, method: str, *, mean: Row | None, findings: dict[str, Row]) -> MethodResult:
+    title = f"{data}: {method}" if len(plan.data) > 1 else method
+    return MethodResult(data=data, method=method, title=title, mean=mean, findings=findings)
 
 
 def _row(plan: Plan, runs: Runs, data: str, method: str, columns: list[int], *, with_draws: bool) -> Row | None:
@@ -152,13 +167,19 @@ def _row(plan: Plan, runs: Runs, data: str, method: str, columns: list[int], *, 
     gain = _difference(own, base, columns, with_draws=with_draws)
     share = None
     if plan.compare.reference is not None and method not in (plan.baseline, plan.compare.reference):
-        share = _share(own, base, _of_seeds(plan, runs, data, plan.compare.reference), columns, with_draws=with_draws)
+        share = _share(
+            plan, own, base, _of_seeds(plan, runs, data, plan.compare.reference), columns, with_draws=with_draws
+        )
     is_other = gain is not None and method != plan.baseline
     return Row(
-        auroc=estimate(np.array(list(values.values())), _draws(list(own.values()), columns) if with_draws else None),
+        auroc=estimate(
+            np.array(list(values.values())),
+            _draws(list(own.values()), columns) if with_draws else None,
+            draws_expected=plan.compare.bootstrap > 0,
+        ),
         by_seed=values,
-        difference=estimate(*gain) if gain is not None and is_other else None,
-        differences_by_seed=tuple(gain[0].tolist()) if gain is not None and is_other else (),
+        difference=estimate(*gain, draws_expected=plan.compare.bootstrap > 0) if gain and is_other else None,
+        differences_by_seed=tuple(gain[0].tolist()) if gain and is_other else (),
         share=share,
     )
 
@@ -186,6 +207,7 @@ def _difference(
 
 
 def _share(
+    plan: Plan,
     own: dict[int, Measures],
     base: dict[int, Measures],
     reference: dict[int, Measures],
@@ -197,7 +219,7 @@ def _share(
     kept = [{seed: runs[seed] for seed in runs if seed in shared} for runs in (own, base, reference)]
     gain = _difference(kept[0], kept[1], columns, with_draws=with_draws)
     gap = _difference(kept[2], kept[1], columns, with_draws=with_draws)
-    if gain is None or gap is None:
+    if gain is None or gap is None or (plan.compare.bootstrap and gain[1] is None):
         return None
     return share_of_gap(gain[0], gap[0], gain[1], gap[1])
 

@@ -66,7 +66,7 @@ def _figure(plan: Plan, results: Sequence[RunResult], series: Series, label: str
         lines += _mean_line(of_method, role="first", dashed=False)
         panels.append(
             Panel(
-                title=f"{data}: {method}" if data else method, lines=lines, x_label=EPOCH_LABEL,
+                title=f"{data}: {method}" if len(plan.data) > 1 else method, lines=lines, x_label=EPOCH_LABEL,
                 limits=(1, longest, low - room, high + room),
             )
         )  # fmt: skip

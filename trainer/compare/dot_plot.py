@@ -7,7 +7,7 @@ from html import escape
 
 from trainer.evaluation.metrics import Interval
 
-LABELS_PX, PANEL_PX, GAP_PX, ROW_PX, TOP_PX, BOTTOM_PX = 210, 360, 30, 34, 34, 26
+LABELS_PX, PANEL_PX, GAP_PX, ROW_PX, TOP_PX, BOTTOM_PX = 210, 360, 30, 40, 34, 26
 
 NUM_TICKS = 5
 

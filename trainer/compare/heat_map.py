@@ -4,7 +4,7 @@ from html import escape
 
 from trainer.compare.comparison import MethodResult, Table
 from trainer.compare.plan import Plan
-from trainer.compare.text import excludes_zero, full_name
+from trainer.compare.text import excludes_zero
 
 STRONGEST = 55
 """Share of the colour in the cell of the largest difference, in percent: numbers stay legible on it."""
@@ -22,7 +22,7 @@ def heat_map(plan: Plan, table: Table) -> str | None:
     if table.findings is None or not differences:
         return None
     largest = max(differences) or 1.0
-    head = "".join(f"<th>{escape(full_name(method))}</th>" for method in methods)
+    head = "".join(f"<th>{escape(method.title)}</th>" for method in methods)
     rows = []
     for name, positives, in_mean in zip(
         table.findings.names, table.findings.positives, table.findings.in_mean, strict=True

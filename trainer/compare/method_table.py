@@ -5,7 +5,7 @@ from html import escape
 from trainer.compare.comparison import MethodResult, Table
 from trainer.compare.dot_plot import DotPanel, DotRow, dot_plot
 from trainer.compare.plan import Plan
-from trainer.compare.text import WHEN, cells, excludes_zero, full_name, text_table
+from trainer.compare.text import WHEN, cells, excludes_zero, text_table
 
 
 def method_table(plan: Plan, table: Table) -> str:
@@ -22,7 +22,7 @@ def methods_plot(plan: Plan, table: Table) -> str:
     """Return the plot of AUROCs and of differences to the baseline."""
     methods = table.methods
     return dot_plot(
-        [full_name(method) for method in methods],
+        [method.title for method in methods],
         [
             DotPanel(title="mean AUROC", rows=[_auroc(plan, method) for method in methods]),
             DotPanel(
@@ -43,7 +43,7 @@ def _row(plan: Plan, method: MethodResult, num_cells: int) -> str:
     kind = {plan.baseline: "baseline", plan.compare.reference: "reference"}.get(method.method, "")
     note = f" <small>({kind})</small>" if kind else ""
     numbers = "".join(f"<td class=number>{text}</td>" for text in shown)
-    return f'<tr class="{kind}"><td>{escape(full_name(method))}{note}</td>{numbers}</tr>'
+    return f'<tr class="{kind}"><td>{escape(method.title)}{note}</td>{numbers}</tr>'
 
 
 def _role(plan: Plan, method: MethodResult) -> str:

@@ -10,7 +10,7 @@ from trainer.compare.method_table import method_table, methods_plot
 from trainer.compare.plan import Plan
 from trainer.compare.results import RunResult
 from trainer.compare.settings_table import settings_of_methods
-from trainer.compare.text import WHEN, verdict, what_is_measured
+from trainer.compare.text import WHEN, first_upper, verdict, what_is_measured
 from trainer.display import duration
 from trainer.report.page import card, heading, key_figures, page, paragraph, warnings_box
 
@@ -87,9 +87,9 @@ def _warnings(plan: Plan, results: Sequence[RunResult], tables: Sequence[Table])
 
 def _test_section(plan: Plan, tables: Sequence[Table]) -> list[str]:
     first = tables[0]
-    parts = [heading(f"On {first.test}"), paragraph(f"{what_is_measured(first).capitalize()}{_findings(first)}.")]
+    parts = [heading(f"On {first.test}"), paragraph(f"{first_upper(what_is_measured(first))}{_findings(first)}.")]
     for table in tables:
-        parts.append(heading(WHEN[table.checkpoint].capitalize(), 3))
+        parts.append(heading(first_upper(WHEN[table.checkpoint]), 3))
         parts += [card(method_table(plan, table)), card(methods_plot(plan, table))]
     for number, table in enumerate(tables):
         if (content := heat_map(plan, table)) is not None:

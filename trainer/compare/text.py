@@ -32,14 +32,9 @@ def text_table(plan: Plan, table: Table) -> tuple[list[str], list[list[str]]]:
     columns += ["of the gap (95 %)"] if plan.compare.reference is not None else []
     rows = []
     for method in table.methods:
-        row = [full_name(method), *cells(method)]
+        row = [method.title, *cells(method)]
         rows.append(row[: len(columns)])
     return columns, rows
-
-
-def full_name(method: MethodResult) -> str:
-    """Return a method's name, with its data set where there are several."""
-    return f"{method.data}: {method.method}" if method.data else method.method
 
 
 def cells(method: MethodResult) -> list[str]:
@@ -80,12 +75,12 @@ def excludes_zero(difference: Estimate | None) -> bool:
 
 def verdict(plan: Plan, table: Table) -> str:
     """Return one sentence that the numbers bear out, whichever way they fall."""
-    rows = [(full_name(method), method.mean.difference) for method in table.methods if method.mean is not None]
+    rows = [(method.title, method.mean.difference) for method in table.methods if method.mean is not None]
     measured = [(name, difference) for name, difference in rows if difference is not None]
     if not measured:
-        return f"{WHEN[table.checkpoint].capitalize()} there is nothing to compare with {plan.baseline} yet."
+        return f"{first_upper(WHEN[table.checkpoint])} there is nothing to compare with {plan.baseline} yet."
     if any(difference.interval is None for _, difference in measured):
-        return f"{WHEN[table.checkpoint].capitalize()} there are too few patients, seeds or draws for intervals."
+        return f"{first_upper(WHEN[table.checkpoint])} there are too few patients or seeds for intervals."
     parts = []
     for side, is_above in (("above", True), ("below", False)):
         names = [
@@ -97,7 +92,12 @@ def verdict(plan: Plan, table: Table) -> str:
     rest = sum(not excludes_zero(difference) for _, difference in measured)
     of_rest = f"{rest} of {len(measured)} differences cannot be told from chance" if rest else ""
     sentence = "; ".join(filter(None, [" and ".join(parts), of_rest]))
-    return f"{WHEN[table.checkpoint].capitalize()}, {sentence}."
+    return f"{first_upper(WHEN[table.checkpoint])}, {sentence}."
+
+
+def first_upper(text: str) -> str:
+    """Return a sentence's beginning; abbreviations in it stay as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def _listed(names: list[str]) -> str:

@@ -46,7 +46,7 @@ class Estimate:
     """Standard deviation over the seeds (n - 1); None for one seed."""
 
     interval: Interval | None
-    """95 % interval of both kinds of chance; None where nothing is known of either."""
+    """95 % interval of both kinds of chance (without draws: of seeds); None where too little is known."""
 
     seeds_interval: Interval | None
     """95 % t interval over seeds, for these patients; None for one seed."""
@@ -66,12 +66,16 @@ class Share:
     """95 % interval by Fieller's theorem."""
 
 
-def estimate(value_n: NDArray[np.float64], draws_nD: NDArray[np.float64] | None) -> Estimate:
+def estimate(
+    value_n: NDArray[np.float64], draws_nD: NDArray[np.float64] | None, *, draws_expected: bool = False
+) -> Estimate:
     """Return the mean of `value_n` with its intervals.
 
     Args:
         value_n: one number a seed.
         draws_nD: the same numbers in draws of test patients, the same draws for all seeds; None: unknown.
+        draws_expected: without draws there is no interval of both kinds of chance either, rather than one of seeds
+            alone that is read as one of both.
     """
     num_seeds, mean = len(value_n), float(np.mean(value_n))
     variance_seeds, variance_tests, degrees = _variances(value_n[None], None if draws_nD is None else draws_nD[None])
@@ -80,7 +84,9 @@ def estimate(value_n: NDArray[np.float64], draws_nD: NDArray[np.float64] | None)
         mean=mean,
         num_seeds=num_seeds,
         sd=float(np.std(value_n, ddof=1)) if num_seeds > 1 else None,
-        interval=None if total is None else _around(mean, float(total[0, 0]), degrees),
+        interval=None
+        if total is None or (draws_expected and draws_nD is None)
+        else _around(mean, float(total[0, 0]), degrees),
         seeds_interval=None if variance_seeds is None else _around(mean, float(variance_seeds[0, 0]), num_seeds - 1),
         patients_interval=None if draws_nD is None else _percentiles(draws_nD.mean(axis=0)),
     )
