@@ -100,6 +100,7 @@ def profile(
 def _show_comparison(old: "Measurements", new: "Measurements", tolerance: float) -> bool:
     """Print both rates side by side; return whether one is worse."""
     from trainer.profile.compare import compared, other_hardware
+    from trainer.profile.verdict import shown
 
     rows = compared(old, new, tolerance=tolerance)
     for difference in other_hardware(old, new):
@@ -107,7 +108,7 @@ def _show_comparison(old: "Measurements", new: "Measurements", tolerance: float)
     for row in rows:
         verdict = f"SLOWER by more than {tolerance:.0%}" if row.is_regression else "fine"
         out.print(
-            f"{row.what}: {row.old_images_per_s:,.0f} images/s then, {row.new_images_per_s:,.0f} now "
+            f"{row.what}: {shown(row.old_images_per_s)} images/s then, {shown(row.new_images_per_s)} now "
             f"({row.change:+.1%}): {verdict}",
             markup=False,
         )

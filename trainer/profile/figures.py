@@ -6,7 +6,7 @@ from manifests.svg import figure, line, rectangle, text
 from trainer.profile.measurements import PARTS, Measurements, PartName, StepTimes
 from trainer.profile.model import limits_of
 from trainer.profile.split import timeline
-from trainer.profile.verdict import Verdict
+from trainer.profile.verdict import Verdict, shown
 
 WIDTH = 960.0
 LEFT = 200.0
@@ -90,16 +90,19 @@ def rates_figure(measured: Measurements, verdict: Verdict) -> str:
             bars.append((name, seconds, "bound" if resource == bound else "limit"))
     most = BEYOND * verdict.images_per_s
     scale = (WIDTH - LEFT - 150) / most
+    at = LEFT + verdict.images_per_s * scale
     shapes: list[str] = []
     for number, (name, seconds, css) in enumerate(bars):
         y, rate = 10 + 30 * number, 1 / seconds
         width = min(rate, most) * scale
+        words_x = LEFT + width + 8
+        if words_x - 8 <= at <= words_x + 90:  # not across the line
+            words_x = at + 8
         shapes += [
             text(0, y + 15, name),
             rectangle(LEFT, y, width, 20, css, title=f"{rate:,.1f} images/s"),
-            text(LEFT + width + 8, y + 15, f"{'> ' if rate > most else ''}{rate:,.0f} images/s", "tick"),
+            text(words_x, y + 15, f"{shown(rate)} images/s{', cut' if rate > most else ''}", "tick"),
         ]
-    at = LEFT + verdict.images_per_s * scale
     height = 10 + 30 * len(bars)
     shapes.append(line(at, 4, at, height, "at"))
     return figure(WIDTH, height + 6, shapes, label="Images a second of every stage beside those of the run")

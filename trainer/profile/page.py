@@ -17,7 +17,7 @@ from trainer.profile.tables import (
     subject_rows,
     what_if_table,
 )
-from trainer.profile.verdict import Verdict, verdict_of
+from trainer.profile.verdict import Verdict, shown, verdict_of
 from trainer.profile.what_if import what_ifs
 from trainer.report.page import card, heading, key_figures, page, paragraph, settings_table, warnings_box
 
@@ -88,9 +88,9 @@ def _key_numbers(verdict: Verdict) -> list[tuple[str, str]]:
     at_most = "at most, " if verdict.repair.at_most else ""
     assumption = verdict.repair.assumption
     return [
-        (f"{verdict.images_per_s:,.0f}", "images/s as it runs"),
-        (f"{verdict.model_images_per_s:,.0f}", "images/s by the model"),
-        (f"{verdict.repair.images_per_s:,.0f}", f"images/s {at_most}{assumption}"),
+        (shown(verdict.images_per_s), "images/s as it runs"),
+        (shown(verdict.model_images_per_s), "images/s by the model"),
+        (shown(verdict.repair.images_per_s), f"images/s {at_most}if {assumption}"),
     ]
 
 

@@ -72,7 +72,7 @@ def repair(cause: str, measured: Measurements, limits: Limits) -> Repair:
         case _:
             largest = max(STEP_PARTS, key=lambda part: limits.parts_s.get(part, 0.0))
             return _repair(
-                _compute(measured), f"if `{largest}` cost nothing", limits.without_part(largest), at_most=True
+                _compute(measured), f"the part {largest} cost nothing", limits.without_part(largest), at_most=True
             )
 
 

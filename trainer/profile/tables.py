@@ -7,7 +7,7 @@ from trainer.display import duration
 from trainer.profile.measurements import Measurements, Stage, StageName
 from trainer.profile.model import Limits
 from trainer.profile.split import Quantiles, RankSplit, splits
-from trainer.profile.verdict import Verdict, images_per_s
+from trainer.profile.verdict import Verdict, images_per_s, shown
 from trainer.profile.what_if import WhatIf
 
 GIB = 1 << 30
@@ -51,7 +51,7 @@ def rates(measured: Measurements) -> Table:
         of_ranks = splits(steps)
         rate = images_per_s(of_ranks)
         cores = sum(rank.num_cores for rank in measured.ranks)
-        rows.append((meaning, f"{rate:,.0f}", f"{rate / cores:,.0f}", f"{rate / len(of_ranks):,.0f}", ""))
+        rows.append((meaning, shown(rate), shown(rate / cores), shown(rate / len(of_ranks)), ""))
     return Table(
         "Images a second, each by itself", ("what", "in all", "a core", f"a {device}", "note"), rows, num_texts=1
     )
@@ -69,8 +69,8 @@ def step_split(measured: Measurements) -> list[Table]:
     header = ("mean ms a step", *(f"rank {split.rank}" for split in of_ranks))
     rows = [(part, *(f"{split.mean_s.get(part, 0.0) * 1e3:,.2f}" for split in of_ranks)) for part in parts]
     rows.append(("step", *(f"{split.step_s * 1e3:,.2f}" for split in of_ranks)))
-    rows.append(("images/s", *(f"{split.images_per_s:,.0f}" for split in of_ranks)))
-    whole = f"All ranks: {images_per_s(of_ranks):,.0f} images/s, {len(measured.ranks[0].epoch)} steps as they run"
+    rows.append(("images/s", *(shown(split.images_per_s) for split in of_ranks)))
+    whole = f"All ranks: {shown(images_per_s(of_ranks))} images/s, {len(measured.ranks[0].epoch)} steps as they run"
     return [Table(whole, header, rows), *tables]
 
 
@@ -82,7 +82,7 @@ def what_if_table(rows: list[WhatIf]) -> Table:
         [
             (
                 row.what,
-                "n/a" if row.images_per_s is None else f"{row.images_per_s:,.0f}",
+                "n/a" if row.images_per_s is None else shown(row.images_per_s),
                 "n/a" if row.hours is None else duration(row.hours * 3600),
                 row.assumption,
             )
@@ -134,8 +134,8 @@ def sentences(verdict: Verdict, measured: Measurements, limits: Limits) -> Itera
     yield from verdict.evidence
     repaired = verdict.repair
     yield (
-        f"Now {verdict.images_per_s:,.0f} images/s; {'at most ' if repaired.at_most else ''}"
-        f"{repaired.images_per_s:,.0f} if {repaired.assumption.removeprefix('if ')}."
+        f"Now {shown(verdict.images_per_s)} images/s; {'at most ' if repaired.at_most else ''}"
+        f"{shown(repaired.images_per_s)} if {repaired.assumption}."
     )
     for aside in verdict.asides:
         yield f"Besides, {aside.cause} takes {aside.share:.0%} of a step."
@@ -146,7 +146,7 @@ def sentences(verdict: Verdict, measured: Measurements, limits: Limits) -> Itera
     yield f"The first batch of all took {first * 1e3:,.0f} ms; the numbers are of the steps after it."
     if not verdict.is_explained:
         yield (
-            f"Caution: by the model it would be {limits.images_per_s:,.0f} images/s. The stages do not explain the "
+            f"Caution: by the model it would be {shown(limits.images_per_s)} images/s. The stages do not explain the "
             "measured rate; is something else busy on this machine?"
         )
 
@@ -170,7 +170,7 @@ def _split_table(split: RankSplit, title: str, measured: Measurements) -> Table:
 def _rate_cells(stages: list[Stage], slowest_s: float) -> tuple[str, str, str]:
     in_all = len(stages) / slowest_s
     core_s = sum(stage.image_core_s for stage in stages) / len(stages)
-    return f"{in_all:,.0f}", f"{1 / core_s:,.0f}" if core_s > 0 else "n/a", f"{in_all / len(stages):,.0f}"
+    return shown(in_all), shown(1 / core_s) if core_s > 0 else "n/a", shown(in_all / len(stages))
 
 
 def _note(stages: list[Stage]) -> str:

@@ -182,7 +182,7 @@ def _slowest(ranks: tuple[RankMeasurements, ...], stage: StageName) -> str:
         return ""
     rate, rank = min(found)
     mean = fmean(other for other, number in found if number != rank)
-    return f"Rank {rank} is the slowest: {rate:,.0f} images/s, the others {mean:,.0f}." if rate < 0.9 * mean else ""
+    return f"Rank {rank} is the slowest: {shown(rate)} images/s, the others {shown(mean)}." if rate < 0.9 * mean else ""
 
 
 def _slower_part(of_ranks: list[RankSplit], slowest: int) -> str:
@@ -196,5 +196,10 @@ def _slower_part(of_ranks: list[RankSplit], slowest: int) -> str:
     return max(lost_s, key=lambda part: lost_s[part])
 
 
+def shown(rate: float) -> str:
+    """Return a rate as people read it: three digits at least."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
 def _rate(image_s: float) -> str:
-    return f"{1 / image_s:,.0f}" if image_s else "n/a"
+    return shown(1 / image_s) if image_s else "n/a"
