@@ -228,10 +228,15 @@ def from_values(values: Mapping[str, Any]) -> Measurements:
     Raises:
         KeyError, TypeError, ValueError: they are others.
     """
-    return _built(Measurements, values)
+    found = _built(Measurements, values)
+    if not found.ranks or not all(rank.epoch and rank.synthetic for rank in found.ranks):
+        raise ValueError("no steps in it")
+    return found
 
 
 def _built(kind: type[T], values: Mapping[str, Any]) -> T:
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{values!r} is no {kind.__name__}")
     hints = get_type_hints(kind)
     unknown = values.keys() - hints.keys()
     if unknown:
@@ -243,6 +248,8 @@ def _value(expected: Any, value: Any) -> Any:
     origin, arguments = get_origin(expected), get_args(expected)
     if dataclasses.is_dataclass(expected) and isinstance(expected, type):
         return _built(expected, value)
+    if origin in (tuple, dict) and not isinstance(value, list if origin is tuple else dict):
+        raise TypeError(f"{value!r} is no {origin.__name__}")
     if origin is tuple:
         return tuple(_value(arguments[0], item) for item in value)
     if origin is dict:
