@@ -23,6 +23,7 @@ from manifests.listing import list_release
 from manifests.matching import match
 from manifests.options import resolve_options
 from manifests.release import Release
+from manifests.runs import begins_run, count_distinct
 from manifests.schema import FINDING_TYPE, METADATA_KEY, REQUIRED_COLUMNS, SCHEMA_VERSION, SPLITS, finding_columns
 from manifests.side_tables import LEFT_OUT, UNMAPPED, side_table_path, written_beside
 from manifests.splits import TEST_FRACTION, SplitConfig, split_column
@@ -124,17 +125,19 @@ def build_manifest(config: BuildConfig) -> BuildReport:
     )
     split = split_column(matched["patient_id"], matched[OFFICIAL] if labels.has_official_split else None, config.split)
     num_without_file = int(matched["has_file"].not_().sum())
-    frame = conform(
-        matched.with_columns(split, pl.lit(source.name).alias("dataset")), labelled_findings(source, labels)
-    )
+    findings = labelled_findings(source, labels)
+    # `hstack` leaves columns in the pieces that they were made of, and a lazy frame is made while it is written: the
+    # table is copied as a whole nowhere.
+    rows = matched.hstack([split])
+    frame = conform(rows.lazy().with_columns(dataset=pl.lit(source.name)), findings)
     if num_without_file:
         release.notes.append(f"{num_without_file:,} of the rows have no file: they serve statistics, not packs")
     meanings = {**source.exclusions, **left_out.MEANING}
     exclusions = dict.fromkeys(meanings, 0) | dict(lines["reason"].value_counts().iter_rows())
-    if frame.is_empty():
+    if rows.is_empty():
         counts = [f"{meanings[rule]}: {count:,}" for rule, count in exclusions.items() if count]
         raise ManifestError(f"{config.root}: no label row is left; do the images belong to this label file?", counts)
-    splits = count_splits(frame)
+    splits = count_splits(rows)
     metadata = describe(config, source, release, labels, splits, exclusions, num_without_file)
     tables = {LEFT_OUT: lines, UNMAPPED: unmapped_terms(labels), **labels.side_tables}
     try:
@@ -150,7 +153,7 @@ def build_manifest(config: BuildConfig) -> BuildReport:
         side_tables={name: side_table_path(config.out, name) for name, table in tables.items() if not table.is_empty()},
         split_rule=describe_split(labels, config.split),
         splits=splits,
-        positives=count_positives(frame, labelled_findings(source, labels)),
+        positives=count_positives(rows, findings),
         exclusions=exclusions,
         meanings=meanings,
         num_unmapped=len(labels.unmapped),
@@ -245,19 +248,20 @@ def unmapped_terms(labels: Labels) -> pl.DataFrame:
     return pl.DataFrame(terms, schema={"term": pl.String, "count": pl.Int64}, orient="row")
 
 
-def conform(frame: pl.DataFrame, findings: tuple[str, ...]) -> pl.DataFrame:
+def conform(frame: pl.LazyFrame, findings: tuple[str, ...]) -> pl.LazyFrame:
     """Return `frame` with exactly the columns of the schema, in order; what the release does not tell is null."""
+    known = frame.collect_schema()
     types = REQUIRED_COLUMNS | dict.fromkeys(findings, FINDING_TYPE)
     return frame.select(
-        (pl.col(name) if name in frame.columns else pl.lit(None)).cast(getattr(pl, dtype)).alias(name)
+        (pl.col(name) if name in known else pl.lit(None)).cast(getattr(pl, dtype)).alias(name)
         for name, dtype in types.items()
     )
 
 
-def write_manifest(path: Path, frame: pl.DataFrame, metadata: Mapping[str, object]) -> None:
+def write_manifest(path: Path, frame: pl.DataFrame | pl.LazyFrame, metadata: Mapping[str, object]) -> None:
     """Write `frame` with `metadata` to `path`, whole or not at all."""
     with atomic_path(path) as temporary:
-        frame.rechunk().write_parquet(
+        frame.lazy().sink_parquet(
             temporary,
             metadata={METADATA_KEY: json.dumps(metadata)},
             row_group_size=ROWS_PER_GROUP,
@@ -281,21 +285,22 @@ def describe_split(labels: Labels, config: SplitConfig) -> str:
     )
 
 
-def count_splits(frame: pl.DataFrame) -> dict[str, tuple[int, int]]:
+def count_splits(rows: pl.DataFrame) -> dict[str, tuple[int, int]]:
     """Return split -> number of images, number of patients."""
-    images = {split: int((frame["split"] == split).sum()) for split in SPLITS}
-    # A patient's rows mostly stand together: of each run one is enough.
-    first = frame.select("split", "patient_id").filter(pl.col("patient_id").rle_id().diff().fill_null(1) != 0)
-    patients = dict(first.group_by("split").agg(pl.col("patient_id").n_unique()).iter_rows())
-    return {split: (images[split], patients.get(split, 0)) for split in SPLITS}
-
-
-def count_positives(frame: pl.DataFrame, findings: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    """Return finding -> split -> rows where it is present."""
-    in_split = {split: frame["split"] == split for split in SPLITS}
-    present = {name: frame[name] == 1 for name in findings}
+    in_split = {split: rows["split"] == split for split in SPLITS}
+    begins = begins_run(rows["patient_id"])  # of a patient's rows, which mostly stand together, one is enough
     return {
-        name: {split: int((rows & there).sum()) for split, rows in in_split.items()} for name, there in present.items()
+        split: (int(there.sum()), count_distinct(rows["patient_id"].filter(there & begins)))
+        for split, there in in_split.items()
+    }
+
+
+def count_positives(rows: pl.DataFrame, findings: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """Return finding -> split -> rows where it is present."""
+    in_split = {split: rows["split"] == split for split in SPLITS}
+    present = {name: rows[name] == 1 for name in findings}
+    return {
+        name: {split: int((here & there).sum()) for split, here in in_split.items()} for name, there in present.items()
     }
 
 

@@ -4,17 +4,28 @@ Most columns have few distinct values (836 label strings over the 112,120 rows o
 plain Python, called once a distinct value, is both the readable and the fast way.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import polars as pl
 
 from manifests.errors import ManifestError
-from manifests.lines import FIELDS, LINE, plain_tables, quoted_tables, unix_bytes
+from manifests.lines import FIELDS, LINE, Part, plain_parts, quoted_tables, unix_bytes
+from manifests.runs import count_distinct
+
+Read = Callable[[], "Rows | None"]
+"""Reads the rows of a part; None where it has none."""
+
+Result = TypeVar("Result")
 
 ROWS_A_PART = 131_072
-"""Rows that `read_in_parts` reads at once: enough for two cores, a few tens of MiB of cells."""
+"""Rows of a part that `read_in_parts` reads: a few tens of MiB of cells."""
+
+PARTS_AT_ONCE = 2
+"""Parts that are read and checked at the same time. Polars uses all cores for much of a part, not for all of it."""
 
 Others = Literal["refuse", "pass over"]
 """What becomes of columns that nobody asked for."""
@@ -47,8 +58,7 @@ class Rows:
     def refuse_repeats(self, column: str) -> None:
         """Note every row whose value of `column` stood in an earlier row."""
         values = self.frame[column].drop_nulls()
-        # Values with distinct hashes are distinct, and numbers are counted in a quarter of the time of texts.
-        if values.hash().n_unique() < len(values) and values.n_unique() < len(values):
+        if count_distinct(values) < len(values):
             earlier = pl.col(LINE).first().over(column)
             repeated = self.frame.select(LINE, column, first=earlier).filter(pl.col(LINE) != pl.col("first"))
             for line, value, first in repeated.drop_nulls(column).iter_rows():
@@ -66,8 +76,10 @@ class Rows:
         """Return `column` through `parser`, called once a distinct value; a `ValueError` refuses the value's rows."""
         parsed, problems = self.parse_distinct(column, parser)
         self.refuse_values(column, problems)
-        if dtype == pl.String and not problems and all(text == value for text, value in parsed.items()):
-            return self.frame[column]  # the parser only checks
+        # Reading the text again is faster than looking it up, and the same where the parser only checks.
+        only_checks = not problems and all(text == str(value) for text, value in parsed.items())
+        if only_checks and dtype in (pl.String, pl.Int32):
+            return self.frame[column].cast(dtype)
         return self.frame[column].replace_strict(list(parsed), list(parsed.values()), default=None, return_dtype=dtype)
 
     def expand(self, column: str, parser: Callable[[str], Collection[str]], findings: Sequence[str]) -> list[pl.Series]:
@@ -160,7 +172,7 @@ def read_rows(text: str | bytes, columns: Sequence[str], *, path: str, others: O
     Raises:
         ManifestError: the header differs, there is no row, or a quotation never ends.
     """
-    (rows,) = _parts(text, columns, path, others, num_rows=None)
+    (rows,) = _some((read() for read in _parts(text, columns, path, others, num_rows=None)), path)
     return rows
 
 
@@ -181,7 +193,7 @@ def read_in_parts(
     Args:
         text: as in `read_rows`.
         columns: as in `read_rows`.
-        check: gets the rows of a part, notes its problems there, and returns one row a row.
+        check: gets the rows of a part, notes its problems there, and returns one row a row; called in several threads.
         path: as in `read_rows`.
         others: as in `read_rows`.
         labels: columns that `check` gives to `Rows.labels` alone; most of their cells then never become text.
@@ -194,16 +206,39 @@ def read_in_parts(
     Raises:
         ManifestError: as `read_rows`.
     """
-    frames: list[pl.DataFrame] = []
-    problems: list[tuple[int, str]] = []
-    parts = _parts(text, columns, path, others, num_rows, labels)
-    with ThreadPoolExecutor(1) as ahead:  # the next part is read while this one is checked
-        coming = ahead.submit(next, parts, None)
-        while (part := coming.result()) is not None:
-            coming = ahead.submit(next, parts, None)
-            frames.append(check(part).with_columns(part.frame[LINE]))
-            problems += part.problems
-    return Rows(path, pl.concat(frames), problems)
+
+    def checked(read: Read) -> Rows | None:
+        rows = read()
+        if rows is None:
+            return None
+        return Rows(path, check(rows).with_columns(rows.frame[LINE]), rows.problems)
+
+    parts = list(_some(_in_turn(checked, _parts(text, columns, path, others, num_rows, labels)), path))
+    return Rows(path, pl.concat(part.frame for part in parts), [problem for part in parts for problem in part.problems])
+
+
+def _in_turn(work: Callable[[Read], Result], parts: Iterable[Read]) -> Iterator[Result]:
+    """Yield `work` of each of `parts`, in their order, several at a time; a part is asked for when a thread is free."""
+    begun: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(PARTS_AT_ONCE) as threads:
+        for part in parts:
+            begun.append(threads.submit(work, part))
+            if len(begun) > PARTS_AT_ONCE:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+
+
+def _some(parts: Iterable[Rows | None], path: str) -> list[Rows]:
+    """Return the parts that have rows.
+
+    Raises:
+        ManifestError: none has.
+    """
+    found = [rows for rows in parts if rows is not None]
+    if not found:
+        raise ManifestError(f"{path}: no row below the header; download it again")
+    return found
 
 
 def _parts(
@@ -213,38 +248,37 @@ def _parts(
     others: Others,
     num_rows: int | None,
     labels: Collection[str] = (),
-) -> Iterator[Rows]:
-    """Yield the rows below the header in parts of about `num_rows`; None: in one."""
+) -> Iterator[Read]:
+    """Yield what reads the rows below the header, in parts of about `num_rows`; None: in one. A part may be empty."""
     content = text if isinstance(text, bytes) else text.encode()
     if b'"' in content:
         tables = quoted_tables(content.decode() if isinstance(text, bytes) else text, path, num_rows)
+        parts: Iterator[Part] = (partial(pl.DataFrame, table) for table in tables)
     else:
-        tables = plain_tables(unix_bytes(content), num_rows, labels)
-    del text, content  # what the tables need of them they hold
-    header = next(tables).row(0)[1]
+        parts = plain_parts(unix_bytes(content), num_rows, labels)
+    del text, content  # what the parts need of them they hold
+    header = next(parts)().row(0)[1]
     width = len(header)
     if header[-1] == "" or header[-1].startswith("Unnamed: "):
         header.pop()
     _check_header(header, columns, path, others)
-    found = False
-    for table in tables:
-        if not table.is_empty():
-            found = True
-            yield _rows_of(table, header, columns, width, path)
-    if not found:
-        raise ManifestError(f"{path}: no row below the header; download it again")
+    for part in parts:
+        yield partial(_rows_of, part, header, columns, width, path)
 
 
-def _rows_of(table: pl.DataFrame, header: list[str], columns: Sequence[str], width: int, path: str) -> Rows:
-    """Return the cells of `columns`; rows of another width are refused.
+def _rows_of(part: Part, header: list[str], columns: Sequence[str], width: int, path: str) -> Rows | None:
+    """Return the cells of `columns`; rows of another width are refused; None where there is no row.
 
     Args:
-        table: `LINE` and `FIELDS`, or `LINE` and one column a field, called 0, 1, ...: see `manifests.lines`.
+        part: reads `LINE` and `FIELDS`, or `LINE` and one column a field, called 0, 1, ...: see `manifests.lines`.
         header: the name of each field.
         columns: the fields that are wanted.
         width: how many fields a row has.
         path: for messages.
     """
+    table = part()
+    if table.is_empty():
+        return None
     if FIELDS not in table.columns:
         return Rows(path, table.select(LINE, *(pl.col(str(header.index(name))).alias(name) for name in columns)))
     cells = (

@@ -16,6 +16,7 @@ from manifests.fraction import NUM_HASHES, fraction_of, seeded
 from manifests.lines import LINE, text_lines
 from manifests.release import Release
 from manifests.rows import Rows, is_plain_name
+from manifests.runs import begins_run
 
 TEST_FRACTION = 0.2
 """Patients in test where a release has no official split."""
@@ -67,6 +68,8 @@ def split_column(patient_ids: pl.Series, official: pl.Series | None, config: Spl
         return draw(patient_ids, config, from_test=True)
     _refuse_shared_patients(patient_ids, official)
     is_drawn = official == "train_val"
+    if is_drawn.all(ignore_nulls=False):
+        return draw(patient_ids, config, from_test=False)
     drawn = draw(patient_ids.filter(is_drawn), config, from_test=False)
     # Row by row: what was drawn where the official split leaves it open, elsewhere what that says.
     positions = is_drawn.arg_true()
@@ -75,11 +78,11 @@ def split_column(patient_ids: pl.Series, official: pl.Series | None, config: Spl
 
 def draw(patient_ids: pl.Series, config: SplitConfig, *, from_test: bool) -> pl.Series:
     """Return `train`, `valid`, or (with `from_test`) `test` a row, by `patient_fraction` of its patient."""
-    # A patient's rows mostly stand together, so that runs are hardly more than patients, and far faster to find.
-    run = patient_ids.rle_id()
-    fraction = patient_fractions(patient_ids.filter(run.diff().fill_null(1) != 0), config.seed)
+    begins = begins_run(patient_ids)
+    fraction = patient_fractions(patient_ids.filter(begins), config.seed)
     train_end = 1 - TEST_FRACTION if from_test else 1
     drawn = (fraction >= config.valid_fraction).cast(pl.UInt32) + (fraction >= train_end).cast(pl.UInt32)
+    run = begins.cast(pl.UInt32).cum_sum() - 1
     return pl.Series("split", ["valid", "train", "test"]).gather(drawn.gather(run))
 
 

@@ -15,6 +15,7 @@ from manifests.left_out import split_off
 from manifests.options import Option
 from manifests.release import Release
 from manifests.rows import Rows, one_of, read_in_parts
+from manifests.runs import first_of_runs
 from manifests.vocabulary import Term, Vocabulary
 
 LABEL_FILES = {"train": ("train.csv",), "valid": ("valid.csv", "val_labels.csv"), "test": ("test_labels.csv",)}
@@ -43,6 +44,13 @@ VOCABULARY = Vocabulary(
 
 OFFICIAL_VALID = "official-valid"
 LEFT_OUT_RULE = "official_valid_images"
+PIECES = {
+    "patient": "patient[0-9]+",
+    "study": "study[0-9]+",
+    "name": r"view[0-9]+_(?:frontal|lateral)\.jpg",
+}
+"""Parts of an image's path below that of its split -> what they look like."""
+
 SEXES = {"Female": "F", "Male": "M", "Unknown": None}
 MAX_AGE_YEARS = 120
 """An age over this is no age; the release's highest is 90, and its 0 means unknown."""
@@ -103,25 +111,42 @@ def read_part(release: Release, part: str, file: str) -> pl.DataFrame:
 
 def check_rows(rows: Rows, part: str) -> pl.DataFrame:
     """Return the harmonised columns of `rows`, all but the path; what is wrong is noted there."""
-    expected = f"CheXpert-v1.0-small/{part}/patient00001/study1/view1_frontal.jpg"
-    regular = rf"^([^/]+/)?{part}/patient[0-9]+/study[0-9]+/view[0-9]+_(frontal|lateral)\.jpg$"
     rows.refuse_blank("Path")
-    rows.refuse(~pl.col("Path").str.contains(regular), f"Path {{!r}}: expected one like {expected}", "Path")
-    path = pl.col("Path")
-    image_id = rows.frame.select(image_id=path.str.slice(path.str.find(f"{part}/patient", literal=True))).to_series()
-    pieces = image_id.str.splitn("/", 4).struct.unnest()
-    pieces.columns = ["part", "patient", "study", "name"]
-    frame = pieces.with_columns(image_id, **person(rows, pieces["name"])).select(
+    pieces = path_pieces(rows, part)
+    frame = pieces.with_columns(**person(rows, pieces["name"])).select(
         "image_id",
         patient_id="chexpert:" + pl.col("patient"),
-        study_id=pl.concat_str("patient", pl.lit("/"), "study"),
-        view=pl.col("view"),
-        sex=pl.col("sex").replace_strict(SEXES, return_dtype=pl.String),
+        study_id=pl.col("patient") + "/" + pl.col("study"),
+        view="view",
+        sex=pl.coalesce(pl.when(sex=word).then(pl.lit(letter)) for word, letter in SEXES.items()),
         age_years=pl.when(pl.col("age") > 0).then("age").cast(pl.Float32),
         age_is_0=pl.col("age") == 0,
         sex_is_unknown=pl.col("sex") == "Unknown",
     )
     return frame.hstack(rows.labels(VOCABULARY.finding_of))
+
+
+def path_pieces(rows: Rows, part: str) -> pl.DataFrame:
+    """Return image_id, which begins with `part`, and its patient, study and name; other paths are noted in `rows`."""
+    paths = rows.frame["Path"]
+    begins = paths.str.find(f"{part}/patient", literal=True)
+    begin = begins[0] if begins.min() == begins.max() and not begins.has_nulls() else begins  # a number: much faster
+    image_id = paths.str.slice(begin).alias("image_id")
+    pieces = image_id.str.splitn("/", 4).struct.unnest()
+    pieces.columns = ["part", *PIECES]
+    # Runs of rows have the same of all but the name, and names are few: matching whole paths takes twice as long.
+    distinct = {
+        "[^/]+/|": paths.str.slice(0, begin).unique(),
+        PIECES["patient"]: first_of_runs(pieces["patient"]),
+        PIECES["study"]: pieces["study"].unique(),
+        PIECES["name"]: pieces["name"].unique(),
+    }
+    regular = {pattern: values.str.contains(rf"\A(?:{pattern})\z") for pattern, values in distinct.items()}
+    if not all(matches.all(ignore_nulls=False) for matches in regular.values()):
+        path = rf"\A(?:[^/]+/)?{part}/{'/'.join(PIECES.values())}\z"
+        expected = f"CheXpert-v1.0-small/{part}/patient00001/study1/view1_frontal.jpg"
+        rows.refuse(~pl.col("Path").str.contains(path), f"Path {{!r}}: expected one like {expected}", "Path")
+    return pieces.with_columns(image_id)
 
 
 def person(rows: Rows, name: pl.Series) -> dict[str, pl.Series]:

@@ -173,7 +173,7 @@ def test_a_failed_write_leaves_the_old_manifest_and_nothing_else(
     def no_space(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(pl.DataFrame, "write_parquet", no_space)
+    monkeypatch.setattr(pl.LazyFrame, "sink_parquet", no_space)
     with pytest.raises(ManifestError, match="No space left on device"):
         build(root, seed=1)
     assert out.read_bytes() == before
