@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def compare(
     file: Annotated[
-        str, typer.Argument(metavar="FILE|NAME", help="The comparison in TOML, or a shipped one: nvum-paper, ...")
+        str, typer.Argument(metavar="FILE|NAME", help="The comparison in TOML, or a shipped one: nvum-paper-nih, ...")
     ],
     folder: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder of the comparison. Default: the file's.")
@@ -58,7 +58,7 @@ def compare(
 
     - `cxr-train compare ablation.toml --jobs 2`: two runs at a time.
 
-    - `cxr-train compare nvum-paper --report-only`: the tables of the paper's benchmark, as far as there are runs.
+    - `cxr-train compare nvum-paper-nih --report-only`: the tables of the paper's benchmark, as far as there are runs.
     """
     from trainer.compare.comparison import compare as compared
     from trainer.compare.files import write_comparison
@@ -154,14 +154,16 @@ def _print_wide(grid: "Grid") -> None:
 def _list_runs(plan: "Plan", jobs: int) -> None:
     from rich.table import Table as Grid
 
+    from pipeline.cores import usable_cores
     from trainer.compare.expected import expected
+    from trainer.compare.processes import shared_threads
     from trainer.display import duration
 
     grid = Grid("run", "is", title=f"{plan.file}: into {plan.out}", title_justify="left")
     for column in ("images", "epochs", "steps", "s a step", "time"):
         grid.add_column(column, justify="right")
     whole_s = 0.0
-    for row in expected(plan):
+    for row in expected(plan, num_threads=shared_threads(jobs, usable_cores())):
         whole_s += row.left_s
         grid.add_row(
             row.name, row.standing.value, f"{row.num_train:,}", str(row.num_epochs), f"{row.num_steps:,}",
@@ -170,7 +172,7 @@ def _list_runs(plan: "Plan", jobs: int) -> None:
     _print_wide(grid)
     out.print(
         f"all that is left, one after the other: {duration(whole_s)}, without validation, checkpoints and evaluation"
-        + (f"; --jobs {jobs} shares the cores between as many, which a GPU does not" if jobs > 1 else "")
+        + (f"; with --jobs {jobs} less, as far as the device has room for several" if jobs > 1 else "")
     )
 
 

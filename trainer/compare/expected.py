@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trainer.compare.plan import Plan
+from trainer.compare.plan import Plan, merged
 from trainer.compare.results import read_results
 from trainer.compare.standing import Standing, refuse_missing_tests, standing_of
 from trainer.dry_run import dry_run
@@ -29,14 +29,18 @@ class ExpectedRun:
     """Optimiser steps of the whole run."""
 
     step_s: float
-    """Seconds a step, of a run alone on this machine."""
+    """Seconds a step, of a run alone on this machine with its share of the cores."""
 
     left_s: float
     """Seconds of the steps of the epochs that are left."""
 
 
-def expected(plan: Plan) -> Iterator[ExpectedRun]:
+def expected(plan: Plan, *, num_threads: int) -> Iterator[ExpectedRun]:
     """Yield each run of the plan with what it would take; steps are timed once a data set and method.
+
+    Args:
+        plan: the comparison.
+        num_threads: threads of a run whose settings name no number.
 
     Raises:
         UserError: whatever would keep a run from beginning.
@@ -46,7 +50,7 @@ def expected(plan: Plan) -> Iterator[ExpectedRun]:
     for standing, result in zip(standing_of(plan), read_results(plan), strict=True):
         run, num_epochs = standing.run, standing.config.run.epochs
         if (run.data, run.method) not in timed:
-            dry = dry_run(run.settings)
+            dry = dry_run(merged({"run": {"num_threads": num_threads}}, run.settings))
             timed[run.data, run.method] = dry.steps_per_epoch, dry.step_s
         steps_per_epoch, step_s = timed[run.data, run.method]
         left = 0 if standing.standing is Standing.FINISHED else num_epochs - len(result.epochs)
