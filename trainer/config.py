@@ -146,6 +146,20 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabConfig:
+    """What is measured by clean labels that the run itself never trains on, validates on or chooses by."""
+
+    clean_labels: str | None = None
+    """Manifest of labels that are right; with it each epoch tells how many wrong labels are learned by heart."""
+
+    num_images: int = 2000
+    """Training images that this is measured on, at most."""
+
+    def __post_init__(self) -> None:
+        refuse_unless(self.num_images >= 1, "lab.num_images", self.num_images, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training run; only composes."""
 
@@ -178,6 +192,9 @@ class TrainConfig:
 
     run: RunConfig = field(default_factory=RunConfig)
     """Epochs, seed, device, threads, how often what is written."""
+
+    lab: LabConfig = field(default_factory=LabConfig)
+    """Measures that need clean labels."""
 
     def __post_init__(self) -> None:
         if self.step.cuda_graph and self.step.accumulate > 1:

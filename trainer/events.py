@@ -1,21 +1,26 @@
 """A run's history: one JSON object a line, units in the names; the console is a view of it.
 
-====== =============================================================================================================
-event  fields beside ``event``
-====== =============================================================================================================
-start  seed, device, num_threads, world_size, num_train, num_valid, torch (version),
-       cpu_nvum_step (who computes NVUM's step where that is done on a CPU: native or analytic)
-resume epoch, step, checkpoint, num_threads, world_size, cpu_nvum_step
-train  epoch, step, loss, bce, reg (means over the samples since the last such event), num_samples,
-       num_rows_skipped, num_rows_nonfinite, num_steps_skipped, lr, images_per_s, data_wait_fraction, elapsed_s
-epoch  epoch, step, loss, bce, reg (means over the epoch), num_samples, num_rows_skipped, num_rows_nonfinite,
-       num_steps_skipped, valid_mean_auroc, valid_auroc, is_best,
-       epoch_s (validation included), images_per_s, data_wait_fraction (of the training alone)
-warning  message
-restart  epoch, step: weights begin anew before that epoch, where the loss asks for it
-stop   epoch, step, signal
-end    epoch, step, best_epoch, best_valid_mean_auroc
-====== =============================================================================================================
+============ ===========================================================================================================
+event        fields beside ``event``
+============ ===========================================================================================================
+start        seed, device, num_threads, world_size, num_train, num_valid, torch (version),
+             cpu_nvum_step (who computes NVUM's step where that is done on a CPU: native or analytic)
+resume       epoch, step, checkpoint, num_threads, world_size, cpu_nvum_step
+train        epoch, step, loss, bce, reg (means over the samples since the last such event), num_samples,
+             num_rows_skipped, num_rows_nonfinite, num_steps_skipped, lr, images_per_s, data_wait_fraction, elapsed_s
+epoch        epoch, step, loss, bce, reg (means over the epoch), num_samples, num_rows_skipped, num_rows_nonfinite,
+             num_steps_skipped, valid_mean_auroc, valid_auroc, is_best,
+             epoch_s (validation included), images_per_s, data_wait_fraction (of the training alone)
+memorisation at an epoch's end, with `lab.clean_labels`: epoch, step, num_images (the sampled ones);
+             of the labels that are wrong, wrongly "present", wrongly "absent", right, and rightly "present", how
+             many there are and which share is fitted (`trainer.memorisation`): num_wrong, wrong_fitted, and so
+             on for wrong_present, wrong_absent, right and right_present; against the clean labels of the sample:
+             model_mean_auroc, memory_mean_auroc, memory_auroc (finding -> value)
+warning      message
+restart      epoch, step: weights begin anew before that epoch, where the loss asks for it
+stop         epoch, step, signal
+end          epoch, step, best_epoch, best_valid_mean_auroc
+============ ===========================================================================================================
 
 A value that is not a finite number is null. What happened after the checkpoint that a resumed run starts from is moved
 to ``events.lost.jsonl``, since it happens again.

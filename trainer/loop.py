@@ -6,6 +6,7 @@ Every rank runs this loop over its share of each step; what is written is writte
 from contextlib import closing
 from functools import partial
 from math import isfinite
+from typing import Any
 
 from pipeline.loaders import Loader
 from pipeline.order import epoch_order
@@ -18,8 +19,11 @@ from trainer.display import Display
 from trainer.distributed import Ranks
 from trainer.events import EventLog
 from trainer.guarded_update import nonfinite_loss
+from trainer.inference import infer
+from trainer.memorisation import Answers, CleanSample, memorisation
 from trainer.memory_merge import end_epoch_of_memory_
 from trainer.precision import autocast
+from trainer.remembered import Memory
 from trainer.replicas import average_statistics_
 from trainer.restart import begin_anew_
 from trainer.run_folder import RunFolder
@@ -51,6 +55,8 @@ class TrainingLoop:
         log: EventLog,
         train_loader: Loader,
         valid_loader: Loader | None,
+        clean: CleanSample | None = None,
+        clean_loader: Loader | None = None,
         stop: StopRequest,
         display: Display,
         identities: Identities,
@@ -62,6 +68,7 @@ class TrainingLoop:
         self.log = log
         self.train_loader = train_loader
         self.valid_loader = valid_loader
+        self.clean, self.clean_loader = clean, clean_loader
         self.stop = stop
         self.display = display
         self.ranks = ranks
@@ -90,7 +97,7 @@ class TrainingLoop:
         try:
             while cursor.epoch < self.config.run.epochs:
                 pace = self._train_epoch()
-                self._end_epoch(self._validate(), pace)
+                self._end_epoch(self._validate(), self._ask_about_wrong_labels(), pace)
         except Stopped:
             assert self.stop.signal is not None, "stopped without an agreement"
             self.log.write("stop", epoch=cursor.epoch, step=cursor.step, signal=self.stop.signal.name)
@@ -172,17 +179,24 @@ class TrainingLoop:
         average_statistics_(self.state.modules, self.ranks)
         if self.valid_loader is None:
             return Validation(auroc=dict.fromkeys(self.data.space.findings))
+        return validate(self.state.evaluated, self.valid_loader, self.data.valid, **self._inference())
+
+    def _ask_about_wrong_labels(self) -> Answers | None:
+        """Return what the evaluated module says of the images whose truth is known; None where there are none."""
+        if self.clean is None or self.clean_loader is None:
+            return None
+        return Answers(*infer(self.state.evaluated, self.clean_loader, **self._inference()))
+
+    def _inference(self) -> dict[str, Any]:
+        """Return how the evaluated module is asked; a request to stop is heeded before and meanwhile."""
         self._heed_signals()
         self._num_validation_steps = 0
-        return validate(
-            self.state.evaluated,
-            self.valid_loader,
-            self.data.valid,
-            prepare=partial(prepare_images, params=None, out_size_px=self.config.model.input_size_px),
-            autocast=partial(autocast, self.step.precision, self.step.device),
-            on_step=self._on_validation_step,
-            ranks=self.ranks,
-        )
+        return {
+            "prepare": partial(prepare_images, params=None, out_size_px=self.config.model.input_size_px),
+            "autocast": partial(autocast, self.step.precision, self.step.device),
+            "on_step": self._on_validation_step,
+            "ranks": self.ranks,
+        }
 
     def _on_validation_step(self, num_done: int) -> None:
         self._num_validation_steps += 1
@@ -194,7 +208,7 @@ class TrainingLoop:
         if self.stop.signal is not None:
             raise Stopped
 
-    def _end_epoch(self, validation: Validation, pace: Pace) -> None:
+    def _end_epoch(self, validation: Validation, answers: Answers | None, pace: Pace) -> None:
         """Write the epoch down, choose the best, close the memory's epoch, write a checkpoint."""
         state, cursor = self.state, self.state.cursor
         means = self._finite(state.epoch_sums.read(self.ranks))
@@ -223,12 +237,23 @@ class TrainingLoop:
             end_epoch_of_memory_(
                 state.memory, means, num_selected=self.data.train.num_selected, epoch=cursor.epoch, ranks=self.ranks
             )
+        if answers is not None and self.clean is not None and self.ranks.is_first:
+            memory = self._memory(num_epochs=cursor.epoch + 1)
+            self.log.write(
+                "memorisation", epoch=cursor.epoch, step=cursor.step, **memorisation(self.clean, answers, memory)
+            )
         state.epoch_sums.reset()
         cursor.epoch, cursor.consumed = cursor.epoch + 1, 0
         if is_best:
             self._checkpoints.write_best()
         self._begin_anew()
         self._write_checkpoint()
+
+    def _memory(self, *, num_epochs: int) -> Memory | None:
+        """Return the memory's rows between two epochs; None where the loss has none."""
+        if self.state.memory is None:
+            return None
+        return Memory(self.state.memory.previous_NC.cpu(), self.data.prior_C, num_epochs, self.config)
 
     def _begin_anew(self) -> None:
         """Draw new weights before the next epoch, where the loss asks for them."""

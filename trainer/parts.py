@@ -16,6 +16,7 @@ from trainer.checkpoint import Identities
 from trainer.config import TrainConfig
 from trainer.data import TrainingData, find_pack, open_training_data
 from trainer.distributed import Ranks
+from trainer.memorisation import CleanSample, clean_sample
 from trainer.models.registry import refuse_small_images_alone
 from trainer.resume import what_ranks_share
 from trainer.rng import seed_generators, stream_seed
@@ -34,6 +35,8 @@ class Parts(NamedTuple):
     state: TrainState
     train_loader: Loader
     valid_loader: Loader | None
+    clean: CleanSample | None
+    clean_loader: Loader | None
 
 
 def settled(config: TrainConfig, ranks: Ranks) -> tuple[TrainConfig, TrainingData]:
@@ -93,6 +96,7 @@ def opened(stack: ExitStack, config: TrainConfig, data: TrainingData, ranks: Ran
         )
         # Whole shards are compared by the training loader, samples of a tar by the loader that reads them.
         valid_config = replace(config.loader, verify=config.loader.verify and data.pack.format == "tar")
+        clean = clean_sample(data, config.lab)
         parts = Parts(
             config=config,
             data=data,
@@ -100,6 +104,8 @@ def opened(stack: ExitStack, config: TrainConfig, data: TrainingData, ranks: Ran
             state=state,
             train_loader=loader(data.train, config.loader),
             valid_loader=loader(data.valid, valid_config) if data.valid.num_selected else None,
+            clean=clean,
+            clean_loader=None if clean is None else loader(clean.selection, valid_config),
         )
     if not ranks.is_alone:  # weights are equal on all ranks, what is drawn from here on (dropout) is not
         seed_generators(stream_seed(config.run.seed, ranks.rank))

@@ -22,6 +22,8 @@ FREE_KEYS = frozenset(
     {
         "data.labels",
         "data.pack",
+        "lab.clean_labels",
+        "lab.num_images",
         "loader.backend",
         "loader.num_threads",
         "loader.on_corrupt",
@@ -148,7 +150,11 @@ def what_ranks_share(config: TrainConfig, identities: Identities) -> list[tuple[
     named: list[tuple[str, object]] = [("version of torch", torch.__version__)]
     named += [(name.replace("_", " "), str(value)) for name, value in vars(identities).items()]
     named += [(f"{section}.{key}", value) for section, keys in as_values(config).items() for key, value in keys.items()]
-    return [(name, value) for name, value in named if name not in ("data.labels", "data.pack", "run.num_threads")]
+    return [
+        (name, value)
+        for name, value in named
+        if name not in ("data.labels", "data.pack", "lab.clean_labels", "run.num_threads")
+    ]
 
 
 def differing_settings(one: TrainConfig, other: TrainConfig) -> Iterator[tuple[str, object, object]]:

@@ -41,8 +41,9 @@ def settle(config: TrainConfig, pack: Pack, ranks: Ranks) -> TrainConfig:
         data=replace(
             config.data,
             pack=str(pack.folder.resolve()),
-            labels=None if config.data.labels is None else str(Path(config.data.labels).resolve()),
+            labels=_resolved(config.data.labels),
         ),
+        lab=replace(config.lab, clean_labels=_resolved(config.lab.clean_labels)),
         model=replace(config.model, input_size_px=size_px),
         ema=replace(config.ema, enabled="on" if config.has_teacher else "off"),
         step=replace(config.step, precision=resolve_precision(config.step.precision, device)),
@@ -52,6 +53,11 @@ def settle(config: TrainConfig, pack: Pack, ranks: Ranks) -> TrainConfig:
             num_threads=config.run.num_threads or max(1, usable_cores() // ranks.local_world_size),
         ),
     )
+
+
+def _resolved(path: str | None) -> str | None:
+    """Return a path that holds wherever the run goes on."""
+    return None if path is None else str(Path(path).resolve())
 
 
 def device_of_rank(name: str, ranks: Ranks) -> torch.device:
