@@ -4,14 +4,25 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from tools.benchmark import RESULTS, append_row
+from tools.benchmark import append_row
 
-TRIALS = RESULTS / "noise_study_trials.csv"
-"""One row a run of the tuning."""
 
-SEEDS = RESULTS / "noise_study_seeds.csv"
-"""One row a run of the ten seeds."""
+class Outcome(NamedTuple):
+    """What a run came to."""
+
+    valid: float
+    """Validation AUROC at the chosen epoch, on noisy labels (clean ones for the bound)."""
+
+    test: float
+    """Clean test AUROC at that epoch."""
+
+    last: float | None
+    """Clean test AUROC after the last epoch; None: the run was ended early."""
+
+    epoch: int
+    """The chosen epoch, from 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,17 +38,8 @@ class Row:
     seed: int
     """Its world."""
 
-    valid: float
-    """Validation AUROC at the chosen epoch."""
-
-    test: float
-    """Clean test AUROC at that epoch."""
-
-    last: float | None
-    """Clean test AUROC after the last epoch; None: the run was ended early."""
-
-    epoch: int
-    """The chosen epoch, from 1."""
+    outcome: Outcome
+    """What it came to."""
 
     settings: str
     """Its settings, to read."""
@@ -53,10 +55,12 @@ def read(path: Path) -> dict[tuple[str, int, int], Row]:
                 method=line["method"],
                 trial=int(line["trial"]),
                 seed=int(line["seed"]),
-                valid=float(line["valid_auroc"]),
-                test=float(line["clean_test_auroc"]),
-                last=float(line["clean_test_auroc_last"]) if line["clean_test_auroc_last"] else None,
-                epoch=int(line["epoch"]),
+                outcome=Outcome(
+                    valid=float(line["valid_auroc"]),
+                    test=float(line["clean_test_auroc"]),
+                    last=float(line["clean_test_auroc_last"]) if line["clean_test_auroc_last"] else None,
+                    epoch=int(line["epoch"]),
+                ),
                 settings=line["settings"],
             )
             for line in csv.DictReader(file)
@@ -72,10 +76,10 @@ def append(path: Path, row: Row, more: Mapping[str, object]) -> None:
             "method": row.method,
             "trial": row.trial,
             "seed": row.seed,
-            "epoch": row.epoch,
-            "valid_auroc": f"{row.valid:.5f}",
-            "clean_test_auroc": f"{row.test:.5f}",
-            "clean_test_auroc_last": "" if row.last is None else f"{row.last:.5f}",
+            "epoch": row.outcome.epoch,
+            "valid_auroc": f"{row.outcome.valid:.5f}",
+            "clean_test_auroc": f"{row.outcome.test:.5f}",
+            "clean_test_auroc_last": "" if row.outcome.last is None else f"{row.outcome.last:.5f}",
             "settings": row.settings,
         }
         | dict(more),
@@ -88,5 +92,5 @@ def chosen_trial(rows: Mapping[tuple[str, int, int], Row], method: str, *, num_t
     Raises:
         KeyError: a run of the tuning is missing.
     """
-    means = [sum(rows[method, trial, seed].valid for seed in seeds) / len(seeds) for trial in range(num_trials)]
+    means = [sum(rows[method, trial, seed].outcome.valid for seed in seeds) / len(seeds) for trial in range(num_trials)]
     return means.index(max(means))

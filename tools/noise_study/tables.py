@@ -16,8 +16,10 @@ def tables(trials: Rows, seeds: Rows, *, num_trials: int, tuning_seeds: list[int
     names = [name for name in METHODS if any(key[0] == name for key in seeds)]
     chosen = {name: chosen_trial(trials, name, num_trials=num_trials, seeds=tuning_seeds) for name in names}
     common = sorted(set.intersection(*({s for n, t, s in seeds if (n, t) == (name, chosen[name])} for name in names)))
-    test = {name: np.array([seeds[name, chosen[name], seed].test for seed in common]) for name in names}
-    last = {name: np.array([seeds[name, chosen[name], seed].last for seed in common], dtype=float) for name in names}
+    test = {name: np.array([seeds[name, chosen[name], seed].outcome.test for seed in common]) for name in names}
+    last = {
+        name: np.array([seeds[name, chosen[name], seed].outcome.last for seed in common], dtype=float) for name in names
+    }
     bound = next(name for name in names if METHODS[name].role == "bound")
     baseline = max((name for name in names if METHODS[name].role == "baseline"), key=lambda name: test[name].mean())
     lines = [
@@ -38,7 +40,7 @@ def tables(trials: Rows, seeds: Rows, *, num_trials: int, tuning_seeds: list[int
     lines += ["", "| method | validation, tuning seeds | settings of the chosen trial |", "|---|---|---|"]
     for name in names:
         rows = [trials[name, chosen[name], seed] for seed in tuning_seeds]
-        lines.append(f"| {name} | {np.mean([row.valid for row in rows]):.4f} | {rows[0].settings} |")
+        lines.append(f"| {name} | {np.mean([row.outcome.valid for row in rows]):.4f} | {rows[0].settings} |")
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from trainer.sections import Values
 
-LOSSES = "nvum (default), bce, label_smoothing, focal, asl, gce, logit_adjustment or elr."
+LOSSES = "nvum (default), bce, label_smoothing, focal, asl, gce, logit_adjustment, elr or relay."
 """Help of `--loss`: the names of `trainer.methods`, which imports torch."""
 
 LoaderName = Annotated[

@@ -1,0 +1,113 @@
+"""The noise study: its draws, its statistics against other ways to them, its rows on disk, and that it runs."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tools.demo import QUICK
+from tools.noise_probe import draw_rows, make_rows
+from tools.noise_study.__main__ import run_once
+from tools.noise_study.films import train_on_films
+from tools.noise_study.methods import METHODS, StudyMethod
+from tools.noise_study.records import Outcome, Row, append, chosen_trial, read
+from tools.noise_study.statistics import gap_share, paired_difference
+from tools.noise_study.tables import tables
+from tools.noise_study.training import History, train
+
+
+def test_more_draws_leave_training_and_test_rows_as_they_are() -> None:
+    for rows, again in zip(make_rows(3, 200), draw_rows(3, 200, num_draws=3), strict=False):
+        assert all(bool((a == b).all()) for a, b in zip(rows, again, strict=True))
+
+
+def test_trials_of_all_methods_share_what_they_have_in_common_and_stay_the_same() -> None:
+    trials = {name: method.trial(5) for name, method in METHODS.items()}
+    for name in ("weight_decay", "dropout", "ema_lag"):
+        assert len({trial[name] for trial in trials.values() if name in trial}) == 1
+    assert "ema_lag" not in trials["bce"]
+    assert trials["relay"] == METHODS["relay"].trial(5) != METHODS["relay"].trial(6)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_trains(name: str) -> None:
+    history = train(METHODS[name], METHODS[name].trial(0), 1, num_epochs=5, num_rows=512)
+    assert len(history.valid) == 5
+    assert 0.4 < history.chosen_test < 1
+    assert not math.isnan(history.test[-1])
+
+
+def test_validation_chooses_and_patience_ends() -> None:
+    assert History([0.6, 0.7, 0.65], [0.8, 0.9, math.nan]).chosen_test == 0.9
+    settings = {"weight_decay": 0.01, "dropout": 0.0}
+    whole = train(METHODS["bce"], settings, 1, num_epochs=60, num_rows=512)
+    ended = train(METHODS["bce"], settings, 1, num_epochs=60, num_rows=512, patience=5)
+    assert ended.best_epoch + 5 == len(ended.valid) - 1
+    assert whole.valid[: len(ended.valid)] == ended.valid
+
+
+def test_the_interval_of_a_paired_difference_is_students() -> None:
+    draw = np.random.default_rng(0)
+    one, other = draw.normal(size=(2, 10))
+    found = paired_difference(one, other)
+    low, high = stats.ttest_rel(one, other).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-3)
+
+
+def test_the_ends_of_a_gap_share_are_where_the_paired_test_begins_to_refuse() -> None:
+    draw = np.random.default_rng(1)
+    baseline = draw.normal(0.88, 0.01, 10)
+    bound, method = baseline + draw.normal(0.08, 0.005, 10), baseline + draw.normal(0.04, 0.006, 10)
+    found = gap_share(method, baseline, bound)
+    assert found.mean == pytest.approx((method - baseline).mean() / (bound - baseline).mean())
+    for ratio in (found.low, found.high):
+        refused = stats.ttest_1samp(method - baseline - ratio * (bound - baseline), 0).pvalue
+        assert refused == pytest.approx(0.05, abs=1e-3)
+
+
+def test_a_share_of_a_gap_that_may_be_nothing_is_unknown() -> None:
+    share = gap_share([0.1, 0.3, 0.2], [0.0, 0.2, 0.1], [0.1, 0.1, 0.15])
+    assert (share.low, share.high) == (-math.inf, math.inf)
+
+
+def test_what_is_on_disk_is_not_computed_again(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def training(method: StudyMethod, settings: object, seed: int) -> Outcome:
+        asked.append(seed)
+        return Outcome(valid=0.6 + seed / 100, test=0.8, last=None, epoch=3)
+
+    path = tmp_path / "rows.csv"
+    for seed in (1, 2, 1):
+        run_once(path, training, "bce", 0, seed)
+    assert asked == [1, 2]
+    assert read(path)["bce", 0, 2].outcome == Outcome(0.62, 0.8, None, 3)
+
+
+def test_the_table_says_what_the_rows_say(tmp_path: Path) -> None:
+    """Clean .96, best baseline .88, ours .92: half of the gap, of the trial that validation chose."""
+    trials, seeds = tmp_path / "trials.csv", tmp_path / "seeds.csv"
+    level = {"clean labels": 0.96, "bce": 0.87, "bce + EMA": 0.88, "relay": 0.92}
+    for name, test in level.items():
+        for trial, valid in enumerate((0.6, 0.7)):
+            row = Row(method=name, trial=trial, seed=100, outcome=Outcome(valid, 0.5, None, 1), settings=f"t={trial}")
+            append(trials, row, {})
+        for seed in range(3):
+            outcome = Outcome(0.7, test + 0.001 * seed, test, 1)
+            append(seeds, Row(method=name, trial=1, seed=seed, outcome=outcome, settings="t=1"), {})
+    assert chosen_trial(read(trials), "relay", num_trials=2, seeds=[100]) == 1
+    text = tables(read(trials), read(seeds), num_trials=2, tuning_seeds=[100])
+    assert "clean labels less bce + EMA, 0.0800" in text
+    assert "| relay | 0.9210 +- 0.0010 | 0.9200 +- 0.0000 | +0.0400 (+0.0400 to +0.0400) | 50 % (50 to 50) |" in text
+    assert "| relay | 0.7000 | t=1 |" in text
+
+
+@pytest.mark.soak
+def test_it_runs_on_films(tmp_path: Path) -> None:
+    method = METHODS["relay"]
+    outcome = train_on_films(method, method.trial(0), 0, folder=tmp_path, size=QUICK, min_positives=1)
+    assert 0 < outcome.valid < 1
+    assert outcome.last is not None
+    assert 1 <= outcome.epoch <= QUICK.num_epochs
