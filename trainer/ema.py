@@ -17,7 +17,7 @@ class EMAConfig:
     """Whether there is a teacher, and how fast it follows."""
 
     enabled: Literal["auto", "on", "off"] = "auto"
-    """`auto`: on for the loss nvum, off for others. Off: nvum remembers the student's own logits; the student is
+    """`auto`: on for the losses nvum and relay, off for others. Off: nvum remembers the student's own logits; the student is
     evaluated."""
 
     decay: float = 0.99
