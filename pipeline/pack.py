@@ -156,7 +156,10 @@ def only_pack(workspace: Workspace, formats: Sequence[str]) -> Path:
         PackError: there is none, or several; the message lists them or names the command to run.
     """
     folders = sorted(path.parent for path in workspace.packs.glob(f"*/{PACK_FILE}"))
-    fitting = [folder for folder in folders if read_pack_json(folder).format in formats]
+    try:
+        fitting = [folder for folder in folders if read_pack_json(folder).format in formats]
+    except PackError as error:
+        raise PackError(f"{error}; repair or delete it, or name the pack that is meant with --pack") from error
     if len(fitting) == 1:
         return fitting[0]
     if fitting:

@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 
 
+def num_shards(count: int) -> str:
+    """Return a number of shards for people."""
+    return "1 shard" if count == 1 else f"{count:,} shards"
+
+
 @dataclass(frozen=True, kw_only=True)
 class SideFile:
     """A small file that belongs to a shard, for example its index."""

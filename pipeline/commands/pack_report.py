@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.console import err, out
+from pipeline.pack_files import num_shards
 
 if TYPE_CHECKING:
     from pipeline.packing.config import PackConfig
@@ -21,11 +22,14 @@ def show(summary: "PackSummary", train_command: str) -> None:
 
     pack, num_rejected = summary.pack, len(summary.pack.rejected)
     resumed = f" ({summary.num_resumed:,} of them before)" if summary.num_resumed else ""
+    speed = f"speed     {summary.images_per_s:,.0f} images/s, {summary.elapsed_s:,.1f} s"
+    if summary.num_resumed == pack.num_samples:
+        speed = "speed     nothing was left to pack"
     lines = [
         f"images    {pack.num_samples - num_rejected:,} of {pack.num_samples:,} packed{resumed}",
         rejected_line(summary.rejected_by_reason),
-        f"size      {pack.spec.size} px, {summary.num_bytes / 2**20:,.1f} MiB in {len(pack.shards)} shards",
-        f"speed     {summary.images_per_s:,.0f} images/s, {summary.elapsed_s:,.1f} s",
+        f"size      {pack.spec.size} px, {summary.num_bytes / 2**20:,.1f} MiB in {num_shards(len(pack.shards))}",
+        speed,
         f"pack      {pack.folder}",
         f"look      cxr-prep info {shlex.quote(str(pack.folder))}",
         f"next      {train_command}",
@@ -40,7 +44,7 @@ def show_range(summary: "RangeSummary", config: "PackConfig") -> None:
     resumed = f" ({summary.num_resumed:,} of them before)" if summary.num_resumed else ""
     packed = summary.num_samples - num_rejected
     lines = [
-        f"range     {config.shard_range}: {summary.num_shards:,} shards",
+        f"range     {config.shard_range}: {num_shards(summary.num_shards)}",
         f"images    {packed:,} of {summary.num_samples:,} packed{resumed}",
         rejected_line(summary.rejected_by_reason),
         f"speed     {(summary.num_samples - summary.num_resumed) / seconds:,.0f} images/s, {seconds:,.1f} s",

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline.console import out, progress_bar
+from pipeline.pack_files import num_shards
 
 
 def verify(
@@ -34,7 +35,7 @@ def verify(
     if decode:
         decoded = ", all images decode" if pack.format == "tar" else f", {pack.format} holds pixels: nothing to decode"
     out.print(
-        f"{folder}: OK: {pack.num_samples:,} samples, {len(pack.rejected):,} rejected, {len(pack.shards)} shards, "
+        f"{folder}: OK: {pack.num_samples:,} samples, {len(pack.rejected):,} rejected, {num_shards(len(pack.shards))}, "
         f"{pack.spec.size} px, {pack.format}, identity {pack.identity[:12]}{decoded}",
         markup=False,
     )

@@ -12,6 +12,7 @@ from pipeline.errors import PackError, TooManyRejectsError
 from pipeline.pack import Pack
 from pipeline.packing.config import PackConfig
 from pipeline.packing.describe import describe
+from pipeline.packing.finished import finished_pack, reasons_of
 from pipeline.packing.missing import missing_shards_error, nothing_to_finish
 from pipeline.packing.partial import PartialPack
 from pipeline.packing.plan import PackPlan, make_plan
@@ -103,17 +104,27 @@ def pack_manifest(
 
     The same manifest, images, spec and format give the same bytes of every file, for any number of workers, ranges or
     machines and after any interruption. Until everything is there it grows in `<out>.partial`. With `config.finish` no
-    image is opened: all shards must be there. `on_progress` gets the number of images done and of all images.
+    image is opened: all shards must be there. `on_progress` gets the number of images done and of all images. With
+    `config.resume` or `config.finish` a pack that is complete already is returned as it is.
 
     Raises:
         ConfigError, ManifestError: options or rows that cannot be packed; nothing was written.
-        PackError: `out` exists or cannot be written, another pack was interrupted there, a process died, no image was
-            usable, or (`finish`) shards are missing. Finished shards stay in `<out>.partial` for `PackConfig.resume`.
+        PackError: `out` exists (and is not that pack) or cannot be written, another pack was interrupted there, a
+            process died, no image was usable, or (`finish`) shards are missing. Finished shards stay in `<out>.partial` for `PackConfig.resume`.
         TooManyRejectsError: more images than `config.max_rejects` are rejected.
     """
     assert config.shard_range is None
     started_s = time.perf_counter()
-    plan, roots, partial = _prepare(manifest, root, out, config)
+    plan = make_plan(read_manifest(manifest), manifest, config)
+    if out.is_dir() and (config.resume or config.finish):
+        pack = finished_pack(plan, out)
+        return PackSummary(
+            pack=pack,
+            rejected_by_reason=reasons_of(pack),
+            num_resumed=pack.num_samples,
+            elapsed_s=time.perf_counter() - started_s,
+        )
+    roots, partial = _prepare(plan, root, out)
     if config.finish and not partial.plan_file.is_file():
         raise nothing_to_finish(partial)
     numbers = range(plan.num_shards)
@@ -158,7 +169,8 @@ def pack_range(
     """
     assert config.shard_range is not None
     started_s = time.perf_counter()
-    plan, roots, partial = _prepare(manifest, root, out, config)
+    plan = make_plan(read_manifest(manifest), manifest, config)
+    roots, partial = _prepare(plan, root, out)
     numbers = config.shard_range.numbers(plan.num_shards)
     with (
         _explained(partial),
@@ -192,15 +204,12 @@ def roots_of(plan: PackPlan, root: Path | Mapping[str, Path]) -> dict[str, Path]
     return roots
 
 
-def _prepare(
-    manifest: Path, root: Path | Mapping[str, Path], out: Path, config: PackConfig
-) -> tuple[PackPlan, dict[str, Path], PartialPack]:
-    """Return what is to be packed, from where, and where it grows."""
-    plan = make_plan(read_manifest(manifest), manifest, config)
+def _prepare(plan: PackPlan, root: Path | Mapping[str, Path], out: Path) -> tuple[dict[str, Path], PartialPack]:
+    """Return from where `plan` is packed, and where the pack grows."""
     roots = roots_of(plan, root)
     if out.exists():
         raise PackError(f"{out}: exists already; name another folder with --out, or delete it to pack again")
-    return plan, roots, PartialPack.of(out)
+    return roots, PartialPack.of(out)
 
 
 def _pack_shards(

@@ -1,9 +1,16 @@
-"""Comparing what an interrupted pack was to become with what is wanted now."""
+"""Comparing what a pack was to become, or has become, with what is wanted now, in the words of the command line."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.encoding import OPTIONS as ENCODING_OPTIONS
 from pipeline.errors import PackError
+
+OPTIONS = {"format": "--format", "resize": "--resize", "bits": "--bits", "exact": "--exact"} | ENCODING_OPTIONS
+"""Field of a plan -> option of `cxr-prep pack` that decides it; height and width are `--size`."""
+
+NOT_THERE = "not there"
 
 
 def compare_plans(folder: Path, found: bytes, wanted: bytes) -> None:
@@ -18,17 +25,32 @@ def compare_plans(folder: Path, found: bytes, wanted: bytes) -> None:
         was, now = dict(json.loads(found)), json.loads(wanted)
     except (ValueError, TypeError) as error:
         raise PackError(f"{folder}: its plan.json is broken; delete the folder and start over") from error
-    names = [*now, *(name for name in was if name not in now)]
-    differs = "\n  ".join(
-        f"{name} was {shown(was, name)}, is now {shown(now, name)}"
-        for name in names
-        if shown(was, name) != shown(now, name)
-    )
     raise PackError(
-        f"{folder}: an interrupted pack of something else; repeat its options, or delete it to start over\n  {differs}"
+        "\n  ".join(
+            [
+                f"{folder}: an interrupted pack of something else; repeat its options, or delete it to start over",
+                *differences(was, now),
+            ]
+        )
     )
 
 
-def shown(plan: dict[str, object], name: str) -> str:
-    """Return a value of a plan for people."""
-    return str(plan[name]) if name in plan else "not there"
+def differences(was: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """Return a line for everything that differs between two plans: `--size was 256, is now 512`."""
+    then, today = in_options(was), in_options(now)
+    names = [*today, *(name for name in then if name not in today)]
+    return [
+        f"{name} was {then.get(name, NOT_THERE)}, is now {today.get(name, NOT_THERE)}"
+        for name in names
+        if then.get(name, NOT_THERE) != today.get(name, NOT_THERE)
+    ]
+
+
+def in_options(plan: Mapping[str, object]) -> dict[str, str]:
+    """Return the fields of a plan as text, by the option that decides them where there is one."""
+    fields = dict(plan)
+    shown = {}
+    if "height_px" in fields and "width_px" in fields:
+        height, width = fields.pop("height_px"), fields.pop("width_px")
+        shown["--size"] = str(height) if height == width else f"{height}x{width}"
+    return shown | {OPTIONS.get(name, name): str(value) for name, value in fields.items()}

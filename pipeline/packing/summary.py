@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 
 from manifests.schema import SPLITS
 from pipeline.pack import REJECTED_FILE, Pack, files_of
+from pipeline.pack_files import num_shards
 from pipeline.pack_format import training_command
 from pipeline.packing.rejects import count_reasons
 
@@ -39,7 +40,7 @@ def summary_lines(pack: Pack) -> list[str]:
         + (", JPEG sources decoded in full" if pack.spec.exact else ""),
         "samples": f"{pack.num_samples:,} ({_splits(pack)})",
         "rejected": _rejected(pack),
-        "size": f"{_size(num_bytes)} in {len(pack.shards):,} shards, "
+        "size": f"{_size(num_bytes)} in {num_shards(len(pack.shards))}, "
         f"{num_bytes / max(pack.num_samples - len(pack.rejected), 1) / 1000:,.1f} kB an image",
         "read by": f"{'cxr-train; ' if pack.encoding.colour == 'gray' else ''}{READERS[pack.format]}",
         "next": f"cxr-prep verify {folder}; {training_command(pack.format, pack.encoding.colour, pack.folder)}",

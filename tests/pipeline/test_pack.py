@@ -135,6 +135,11 @@ def test_only_pack_is_the_one_that_can_be_read(folder: Path, tmp_path: Path) -> 
         only_pack(workspace, ["raw"])
     shutil.copytree(folder, workspace.packs / "nih-8-raw")
     assert only_pack(workspace, ["raw", "tar"]) == workspace.packs / "nih-8-raw"
+    shutil.copytree(folder, workspace.packs / "broken")
+    (workspace.packs / "broken" / "pack.json").write_text("{")
+    with pytest.raises(PackError, match=r"broken.pack.json: broken .*name the pack that is meant with --pack"):
+        only_pack(workspace, ["raw"])
+    shutil.rmtree(workspace.packs / "broken")
     shutil.rmtree(workspace.packs / "nih-8-raw.partial")
     with pytest.raises(PackError, match=r"no pack of format tar \(1 of another format\)"):
         only_pack(workspace, ["tar"])

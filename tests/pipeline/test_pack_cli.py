@@ -45,7 +45,14 @@ def test_short_way_needs_no_option(release: Path) -> None:
     assert "rejected  0\n" in printed
     assert f"pack      {folder}" in printed
     assert printed.endswith("next      cxr-train\n")
-    assert f"OK: {NUM_IMAGES} samples, 0 rejected, 1 shards, 256 px, raw" in run("verify", folder)
+    assert f"OK: {NUM_IMAGES} samples, 0 rejected, 1 shard, 256 px, raw" in run("verify", folder)
+
+
+def test_resuming_a_complete_pack_says_so(release: Path) -> None:
+    run("pack", "--size", "16")
+    printed = run("pack", "--size", "16", "--resume")
+    assert f"images    {NUM_IMAGES} of {NUM_IMAGES} packed ({NUM_IMAGES} of them before)" in printed
+    assert "speed     nothing was left to pack\n" in printed
 
 
 def test_other_folder_is_named_in_the_next_command(release: Path, tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_one_range_is_packed_by_one_process(release: Path, tmp_path: Path) -> No
 
 def test_a_range_of_another_pack_is_refused(release: Path, tmp_path: Path) -> None:
     part(tmp_path / "pack", release, "0/2")
-    with pytest.raises(PackError, match=r"an interrupted pack of something else.*\n  format was raw, is now tar"):
+    with pytest.raises(PackError, match=r"an interrupted pack of something else.*\n  --format was raw, is now tar"):
         part(tmp_path / "pack", release, "1/2", "tar")
 
 

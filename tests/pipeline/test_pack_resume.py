@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.encoding import Encoding
@@ -72,6 +74,47 @@ def test_resume_without_anything_to_resume_packs(release: Path, tmp_path: Path) 
     assert pack_into(tmp_path / "pack", release, resume=True).num_resumed == 0
 
 
+@pytest.mark.parametrize("how", ["resume", "finish"])
+def test_a_complete_pack_is_complete(release: Path, tmp_path: Path, how: str) -> None:
+    (release / "images" / image_names(NUM_IMAGES)[3]).write_bytes(b"not a film")
+    first = pack_into(tmp_path / "pack", release)
+    before = contents(tmp_path / "pack")
+    again = pack_into(tmp_path / "pack", release, **{how: True})
+    assert (again.pack, again.num_resumed) == (first.pack, NUM_IMAGES)
+    assert again.rejected_by_reason == first.rejected_by_reason == {"not_an_image": 1}
+    assert contents(tmp_path / "pack") == before
+    assert not PartialPack.of(tmp_path / "pack").folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"spec": ImageSpec(height_px=7, width_px=5)}, "--size was 6, is now 7x5$"),
+        ({"splits": ("train",)}, "identity was .*, is now .*$"),
+        ({"format": "beton"}, "--format was raw, is now beton\n  --colour was not there, is now gray"),
+    ],
+)
+def test_a_complete_pack_of_something_else_is_refused(
+    release: Path, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    pack_into(tmp_path / "pack", release)
+    before = contents(tmp_path / "pack")
+    with pytest.raises(PackError, match=f"pack: a complete pack of something else; name another .*\n  {message}"):
+        pack_into(tmp_path / "pack", release, resume=True, **options)
+    assert contents(tmp_path / "pack") == before
+
+
+def test_a_complete_pack_with_other_labels_is_refused(release: Path, tmp_path: Path) -> None:
+    pack_into(tmp_path / "pack", release)
+    manifest = release.parent / "nih.parquet"
+    table = pq.read_table(manifest)
+    number = table.schema.get_field_index("view")
+    other = pa.array(["AP"] * table.num_rows, table.schema.field(number).type)
+    pq.write_table(table.set_column(number, table.schema.field(number), other), manifest)
+    with pytest.raises(PackError, match="same images and other labels"):
+        pack_into(tmp_path / "pack", release, resume=True)
+
+
 def test_interrupted_pack_is_not_touched_unasked(release: Path, interrupted: PartialPack) -> None:
     before = contents(interrupted.pack)
     with pytest.raises(PackError, match="continue it with --resume, or delete it to start over"):
@@ -82,13 +125,14 @@ def test_interrupted_pack_is_not_touched_unasked(release: Path, interrupted: Par
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"spec": ImageSpec.square(7)}, "height_px was 6, is now 7\n  width_px was 6, is now 7"),
+        ({"spec": ImageSpec.square(7)}, "--size was 6, is now 7$"),
         ({"splits": ("train",)}, "identity was .*, is now .*\n  num_samples was 12, is now 6"),
-        ({"spec": ImageSpec(height_px=6, width_px=6, resize="pad")}, "resize was square, is now pad$"),
-        ({"spec": ImageSpec(height_px=6, width_px=6, exact=True)}, "exact was False, is now True$"),
+        ({"spec": ImageSpec(height_px=6, width_px=6, resize="pad")}, "--resize was square, is now pad$"),
+        ({"spec": ImageSpec(height_px=6, width_px=6, exact=True)}, "--exact was False, is now True$"),
         (
             {"format": "tar", "encoding": Encoding(image="png")},
-            "format was raw, is now tar\n  image was not there, is now png\n  targets was not there, is now None",
+            "--format was raw, is now tar\n  --image was not there, is now png\n"
+            "  --with-targets was not there, is now None",
         ),
     ],
 )

@@ -161,6 +161,15 @@ def test_a_side_file_is_part_of_the_pack(any_pack: Pack, tmp_path: Path) -> None
         assert f"{file}: its checksum is" in problems(folder)
 
 
+def test_a_missing_side_file_is_one_problem(any_pack: Pack, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(any_pack.folder, tmp_path / "pack"))
+    for file in [side.file for shard in any_pack.shards for side in shard.side_files][:1]:
+        (folder / file).unlink()
+        found = problems(folder)
+        assert "1 problem;" in found
+        assert f"{file}: No such file or directory" in found
+
+
 def test_decode_finds_what_no_checksum_can(tmp_path: Path) -> None:
     """An encoder that failed while packing: header, sizes and every checksum fit."""
     root, manifest = make_release(tmp_path, num_images=20), make_manifest(tmp_path, num_images=20)
