@@ -169,7 +169,11 @@ def test_a_pack_of_other_images_is_refused(copy: Path, tmp_path: Path, pack: Pac
 
 def test_test_sets_that_are_not_there_are_refused_before_anything_is_trained(copy: Path) -> None:
     file = copy / "plan.toml"
-    for key, message in (("labels", "no such manifest of labels"), ("pack", "test set 'other'")):
+    for key, message in (
+        ("labels", "no such file of labels"),
+        ("expert", "no such file of labels"),
+        ("pack", "test set 'other'"),
+    ):
         plan = read_plan(str(file), out=copy / "else")
         assert plan.out == copy / "else"
         wrong = file.with_name("wrong.toml")

@@ -64,9 +64,9 @@ def results(plan: Plan, *, without: str = "", skip: int = 0) -> list[RunResult]:
     for run in plan.runs():
         epochs = [{"event": "epoch", "epoch": epoch, "valid_mean_auroc": 0.5 + 0.1 * epoch, "epoch_s": 30.0}
                   for epoch in range(3)]  # fmt: skip
-        record = RunRecord(
-            folder=run.folder, config={}, evaluations=(), events=(*epochs, {"event": "end", "best_epoch": 2})
-        )
+        fitted = [{"event": "memorisation", "epoch": epoch, "wrong_fitted": 0.1 * epoch} for epoch in range(3)]
+        events = (*epochs, *fitted, {"event": "end", "best_epoch": 2})
+        record = RunRecord(folder=run.folder, config={}, evaluations=(), events=events)
         fewer = skip if run.method == "A <b>" else 0
         measured = {("films", best): predictions(run.method, run.seed, skip=fewer)}
         if run.name == without:
@@ -93,6 +93,14 @@ def test_the_mean_is_over_the_same_findings_for_every_run(plan: Plan) -> None:
     assert worse.auroc.mean < better.auroc.mean < clean.auroc.mean
     assert list(worse.by_seed) == list(SEEDS)
     assert better.auroc.sd == pytest.approx(np.std(list(better.by_seed.values()), ddof=1))
+
+
+def test_a_finding_that_a_run_has_no_output_for_is_nobodys(plan: Plan) -> None:
+    made = results(plan)
+    made[-1].measured["films", "best"].probs_nC[:, 0] = np.nan  # as experts' findings that a label space lacks
+    table = only(compare(plan, made))
+    assert table.findings is not None
+    assert table.findings.names == FINDINGS[1:]
 
 
 def test_a_difference_is_that_of_the_same_seeds_and_a_share_that_of_the_means(plan: Plan) -> None:
@@ -138,7 +146,14 @@ def test_the_page_runs_nothing_fetches_nothing_and_names_everything(plan: Plan) 
     assert re.findall(r'(?:src|href)="(?!runs/)[^"]*"', page) == []
     assert "http" not in page.replace("http://www.w3.org/", "")
     assert "A <b>" not in page
-    for text in ("A &lt;b&gt;", "B &amp; C", "Mass, Nodule", "1 of 9 runs are not finished: clean-seed-2", "Fieller"):
+    for text in (
+        "A &lt;b&gt;",
+        "B &amp; C",
+        "Mass, Nodule",
+        "1 of 9 runs are not finished: clean-seed-2",
+        "Fieller",
+        "by heart",
+    ):
         assert text in page
     for run in plan.runs():
         assert run.name in page

@@ -29,11 +29,26 @@ def curves_section(plan: Plan, results: Sequence[RunResult]) -> str:
         ),
         card(validation),
     ]
+    memorised = _figure(
+        plan, results, _wrong_fitted, "Share of the wrong labels fitted over the epochs, a plot a method"
+    )
+    if memorised is not None:
+        parts += [
+            paragraph(
+                "Share of the wrong training labels that the model has fitted, on a sample of the training images with "
+                "the clean labels beside: what is learned by heart. It was recorded, never used."
+            ),
+            card(memorised),
+        ]
     return "\n".join(parts)
 
 
 def _validation(result: RunResult) -> list[float]:
     return [_number(event.get("valid_mean_auroc")) for event in result.epochs]
+
+
+def _wrong_fitted(result: RunResult) -> list[float]:
+    return [_number(event.get("wrong_fitted")) for event in result.memorisation]
 
 
 def _number(value: Any) -> float:

@@ -58,6 +58,8 @@ def as_values(plan: Plan, results: Sequence[RunResult], tables: Sequence[Table])
                 "settings": result.run.settings,
                 "num_epochs": len(result.epochs),
                 "best_epoch": result.best_epoch,
+                "valid_mean_auroc": [epoch.get("valid_mean_auroc") for epoch in result.epochs],
+                "wrong_fitted": [event.get("wrong_fitted") for event in result.memorisation],
                 "training_s": result.training_s,
             }
             for result in results

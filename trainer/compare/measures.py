@@ -66,7 +66,7 @@ class Findings:
 def common_findings(runs: Sequence[Predictions], *, min_positives: int) -> Findings:
     """Return the findings that all runs have, and which of them count in the mean: the same for every run."""
     first = runs[0]
-    names = [name for name in first.findings if all(name in run.findings for run in runs)]
+    names = [name for name in first.findings if all(_has_output(run, name) for run in runs)]
     counts = [[_counts(run, name) for run in runs] for name in names]
     return Findings(
         names=tuple(names),
@@ -98,6 +98,11 @@ def measures(run: Predictions, findings: Findings, *, draws: int) -> Measures:
         draws_DC=drawn,
         images=tuple(run.image_id_n),
     )
+
+
+def _has_output(run: Predictions, name: str) -> bool:
+    """Tell whether a run says anything of a finding; where its label space lacks it, it has no probability at all."""
+    return name in run.findings and not np.isnan(run.probs_nC[:, run.findings.index(name)]).all()
 
 
 def _counts(run: Predictions, name: str) -> tuple[int, int, int, int]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from manifests.errors import ConfigError
 from trainer.evaluation.bootstrap import BootstrapConfig
+from trainer.evaluation.expert import LABELS as EXPERT_LABELS
 from trainer.evaluation.metrics import ENOUGH_POSITIVES
 from trainer.options import refuse_unless
 from trainer.sections import Values
@@ -92,16 +93,34 @@ class TestSet:
     labels: str | None = None
     """Manifest whose labels count instead of the pack's."""
 
+    expert: str | None = None
+    """File of the experts' findings of ChestX-ray14, which count instead."""
+
+    def __post_init__(self) -> None:
+        refuse_unless(self.labels is None or self.expert is None, "labels", self.labels, "labels or expert, not both")
+
     @property
     def title(self) -> str:
         """What tables call it."""
-        parts = [Path(self.pack).name if self.pack else "", self.split, Path(self.labels).stem if self.labels else ""]
+        parts = [Path(self.pack).name if self.pack else "", self.split, self.labels_name or ""]
         return self.name or " ".join(part for part in parts if part)
 
     @property
-    def key(self) -> tuple[str | None, str, str]:
-        """Pack, split and labels as metrics.json names them, the run's own pack being None."""
-        return Path(self.pack).name if self.pack else None, self.split, Path(self.labels).stem if self.labels else ""
+    def labels_name(self) -> str | None:
+        """The labels as metrics.json names them; None: those of the pack."""
+        if self.expert is not None:
+            return EXPERT_LABELS
+        return None if self.labels is None else Path(self.labels).stem
+
+    @property
+    def key(self) -> tuple[str | None, str, str | None]:
+        """Pack, split and labels by their names, the run's own pack and its labels being None."""
+        return Path(self.pack).name if self.pack else None, self.split, self.labels_name
+
+    @property
+    def label_files(self) -> list[Path]:
+        """Files that the labels are read from, besides the pack."""
+        return [Path(name) for name in (self.labels, self.expert) if name is not None]
 
 
 @dataclass(frozen=True, kw_only=True)

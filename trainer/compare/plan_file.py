@@ -221,7 +221,7 @@ def _methods(content: Mapping[str, Any], file: Path) -> Iterator[Method]:
 
 
 def _tests(content: Mapping[str, Any], file: Path) -> Iterator[TestSet]:
-    keys: dict[tuple[str | None, str, str], str] = {}
+    keys: dict[tuple[str | None, str, str | None], str] = {}
     titles = []
     for values, source in _tables(content, "test", file):
         test = _built(TestSet, "test", values, source)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.compare.plan import CheckpointName, Plan, PlannedRun, TestSet
+from trainer.evaluation.evaluate_config import PACK_LABELS
 from trainer.evaluation.predictions import Predictions, read_predictions
 from trainer.report.record import CONFIG_FILE, RunRecord, read_record
 
@@ -33,6 +34,11 @@ class RunResult:
     def epochs(self) -> list[dict[str, Any]]:
         """Its events ``epoch``."""
         return [] if self.record is None else self.record.of_kind("epoch")
+
+    @property
+    def memorisation(self) -> list[dict[str, Any]]:
+        """Its events ``memorisation``, where clean labels were named to it."""
+        return [] if self.record is None else self.record.of_kind("memorisation")
 
     @property
     def best_epoch(self) -> int | None:
@@ -68,7 +74,7 @@ def entry_of(record: RunRecord, test: TestSet, checkpoint: CheckpointName, *, ow
     wanted = {
         "pack": None if own_pack else pack,
         "split": split,
-        "labels": labels or "pack",
+        "labels": labels or PACK_LABELS,
         "checkpoint": checkpoint,
     }
     found = [entry for entry in record.evaluations if all(entry.get(key) == value for key, value in wanted.items())]

@@ -116,6 +116,7 @@ def _evaluate(plan: Plan, standing: StandingRun, num_threads: int, processes: Pr
         options = ["--split", test.split]
         options += ["--pack", test.pack] if test.pack is not None else []
         options += ["--labels", test.labels] if test.labels is not None else []
+        options += ["--expert", test.expert] if test.expert is not None else []
         options += [option for name in plan.compare.checkpoints for option in ("--checkpoint", name)]
         options += ["--bootstrap", str(plan.compare.bootstrap), "--min-positives", str(plan.compare.min_positives)]
         processes.cxr_train(
@@ -136,7 +137,7 @@ def _is_evaluated(record: RunRecord, test: TestSet, plan: Plan) -> bool:
         pack = record.setting("data", "pack") if own_pack else test.pack
         sources = [checkpoints.best] if name == "best" else checkpoints.newest_first()[:1]
         sources += [Path(pack) / "pack.json"] if pack else []
-        sources += [Path(test.labels)] if test.labels else []
+        sources += test.label_files
         written = predictions.stat().st_mtime_ns
         if any(source.is_file() and source.stat().st_mtime_ns > written for source in sources):
             return False

@@ -129,5 +129,6 @@ def refuse_missing_tests(plan: Plan) -> None:
                 open_pack(Path(test.pack))
             except PackError as error:
                 raise PackError(f"{plan.file}: test set {test.title!r}: {error}") from error
-        if test.labels is not None and not Path(test.labels).is_file():
-            raise ConfigError(f"{plan.file}: test set {test.title!r}: {test.labels}: no such manifest of labels")
+        for path in test.label_files:
+            if not path.is_file():
+                raise ConfigError(f"{plan.file}: test set {test.title!r}: {path}: no such file of labels")
