@@ -17,8 +17,8 @@ class EMAConfig:
     """Whether there is a teacher, and how fast it follows."""
 
     enabled: Literal["auto", "on", "off"] = "auto"
-    """`auto`: on for the losses nvum and relay, off for others. Off: nvum remembers the student's own logits; the student is
-    evaluated."""
+    """`auto`: on for the losses nvum and relay, off for others. Off: these remember the student's own logits, and the
+    student is evaluated."""
 
     decay: float = 0.99
     """Share of itself that the teacher keeps at each step; in [0, 1]."""

@@ -27,7 +27,7 @@ class Outcome:
 
 
 def batch(seed: int, *, size: int = 8) -> LossInputs:
-    """A batch with a skipped row, unlabelled entries and mixed labels; memory mixup off."""
+    """A batch with a skipped row, unlabelled entries and mixed labels; memory mixup off; of relay's last generation."""
     draw = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -45,6 +45,8 @@ def batch(seed: int, *, size: int = 8) -> LossInputs:
         num_global=max(int((index_B >= 0).sum()), 1),
         log_prior_C=normal(NUM_OUTPUTS),
         log_odds_C=normal(NUM_OUTPUTS),
+        epoch=1,
+        num_epochs=2,
     )
 
 
