@@ -48,6 +48,9 @@ class Line:
     width: float = 1.6
     """Line width in points."""
 
+    dots: bool = False
+    """A dot at every value."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
@@ -70,6 +73,9 @@ class Panel:
 
     limits: tuple[float, float, float, float] | None = None
     """x from, x to, y from, y to; None: as the data ask, with some room."""
+
+    x_ticks: Sequence[float] = ()
+    """Where the x axis has its labels; empty: as matplotlib chooses."""
 
     y_ticks: Sequence[float] = ()
     """Where the y axis has its labels; empty: as matplotlib chooses."""
@@ -130,10 +136,11 @@ def _draw(axis: Any, panel: Panel) -> None:
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(ROLES["rule"])
     for line in panel.lines:
-        marker = "o" if np.isfinite(np.asarray(line.y, dtype=float)).sum() == 1 else None
+        is_alone = np.isfinite(np.asarray(line.y, dtype=float)).sum() == 1
+        marker = "o" if is_alone or line.dots else None
         axis.plot(
             line.x, line.y, color=ROLES[line.role], linewidth=line.width, linestyle="--" if line.dashed else "-",
-            marker=marker, markersize=4, label=line.label or None, solid_joinstyle="round",
+            marker=marker, markersize=4 if is_alone else 2.5, label=line.label or None, solid_joinstyle="round",
             clip_on=not panel.unit_square,
         )  # fmt: skip
     for x, y, label in panel.points:
@@ -149,8 +156,10 @@ def _draw(axis: Any, panel: Panel) -> None:
         axis.set(xlim=panel.limits[:2], ylim=panel.limits[2:])
     else:
         axis.margins(x=0.04, y=0.14)
+    if panel.x_ticks:
+        axis.set_xticks(panel.x_ticks, [f"{tick:g}" for tick in panel.x_ticks])
     if panel.y_ticks:
-        axis.set_yticks(panel.y_ticks)
+        axis.set_yticks(panel.y_ticks, [f"{tick:g}" for tick in panel.y_ticks])
     if panel.x_label == EPOCH_LABEL:
         axis.xaxis.get_major_locator().set_params(integer=True)
     if panel.note:

@@ -43,11 +43,23 @@ tr:last-child td { border-bottom: 0; }
 .number { text-align: right; white-space: nowrap; }
 tr.mean td { font-weight: 600; border-top: 1px solid var(--muted); }
 tr.aside td { color: var(--muted); }
-td.scale { width: 30%; min-width: 8rem; padding: 0 .7rem; vertical-align: middle; }
+td.scale { width: 25%; min-width: 8rem; padding: 0 .7rem; vertical-align: middle; }
 td.scale div { position: relative; height: 1px; background: var(--rule); }
 td.scale i { position: absolute; left: 0; top: -1px; height: 3px; background: var(--first); border-radius: 2px; }
 td.scale u { position: absolute; top: -4px; height: 9px; background: var(--first); opacity: .25; border-radius: 2px; }
 td.number small { color: var(--muted); font-weight: 400; }
+table.rates td small { display: block; line-height: 1.3; }
+td.forest, th.forest { width: 32%; min-width: 10rem; padding: 0 .7rem; vertical-align: middle; }
+th.forest span { display: inline-block; width: 33.3%; text-align: center; font-variant-numeric: tabular-nums; }
+th.forest span:first-child { text-align: left; }
+th.forest span:last-child { text-align: right; }
+td.forest div { position: relative; height: 1.9em; }
+td.forest div::before { content: ""; position: absolute; left: 50%; top: 0; bottom: 0; width: 1px; }
+td.forest div::before { background: var(--muted); opacity: .6; }
+td.forest u { position: absolute; top: 50%; height: 2px; margin-top: -1px; background: var(--first); }
+td.forest i { position: absolute; top: 50%; width: 9px; height: 9px; margin: -4.5px; background: var(--first); }
+td.forest i { border-radius: 50%; }
+tr.mean td.forest i { border-radius: 0; transform: rotate(45deg); }
 tr.noise td.scale i { background: var(--muted); opacity: .5; }
 .settings { columns: 3 18rem; column-gap: 1rem; }
 .settings .card { margin: 0 0 1rem; break-inside: avoid; }

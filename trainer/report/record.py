@@ -38,6 +38,16 @@ class RunRecord:
         """Return the events of one kind."""
         return [event for event in self.events if event.get("event") == kind]
 
+    def differences_of(self, entry: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return what `cxr-train evaluate --against` wrote for an evaluation, by the name of the other run.
+
+        Raises:
+            ConfigError: such a file is not JSON.
+        """
+        stem = Path(entry.get("predictions", "")).stem
+        files = sorted(self.folder.glob("*-against-*.json")) if stem else []
+        return [read_object(path) for path in files if path.name.startswith(f"{stem}-against-")]
+
     def setting(self, section: str, key: str) -> Any:
         """Return a value of the configuration; None if it is not there."""
         values = self.config.get(section)

@@ -4,15 +4,10 @@ from pathlib import Path
 
 from manifests.atomic import write_bytes_atomically
 from manifests.errors import ConfigError
+from trainer.report.evaluations import evaluation_section, overview
 from trainer.report.page import heading, key_figures, page, paragraph, warnings_box
 from trainer.report.record import RunRecord, read_record
-from trainer.report.sections import (
-    evaluation_section,
-    overview,
-    settings_section,
-    speed_section,
-    training_section,
-)
+from trainer.report.sections import settings_section, speed_section, training_section
 from trainer.report.summary import history, key_numbers, summary
 
 REPORT_FILE = "report.html"

@@ -1,16 +1,10 @@
 """The sections of a report, each from one part of the run's record; a part that is not there gives no section."""
 
-from html import escape
 from typing import Any
 
-from manifests.findings import NO_FINDING
-from trainer.evaluation.metrics import ENOUGH_POSITIVES
-from trainer.evaluation.predictions import read_predictions
-from trainer.report.curves import curve_panels
 from trainer.report.figures import EPOCH_LABEL, Line, Panel, grid_svg
-from trainer.report.page import card, heading, paragraph, settings_table, warnings_box
+from trainer.report.page import card, heading, paragraph, settings_table
 from trainer.report.record import RunRecord
-from trainer.report.summary import evaluation_title
 
 NAN = float("nan")
 
@@ -95,117 +89,6 @@ def speed_section(record: RunRecord) -> str:
     return heading("Speed") + paragraph(text) + card(figure)
 
 
-def overview(evaluations: tuple[dict[str, Any], ...]) -> str:
-    """Return one line an evaluation."""
-    rows = "".join(
-        f"<tr><td>{escape(evaluation_title(entry))}</td><td class=number>{entry['num_images']:,}</td>"
-        f"<td class=number>{_with_interval(entry, 'mean_auroc')}</td>"
-        f"<td class=number>{_with_interval(entry, 'mean_average_precision')}</td>"
-        f"<td class=number>{entry['num_findings_in_mean']}</td></tr>"
-        for entry in evaluations
-    )
-    return card(
-        "<table><tr><th>evaluation<th class=number>images<th class=number>mean AUROC"
-        f"<th class=number>mean AP<th class=number>findings in the mean</tr>{rows}</table>"
-    )
-
-
-def evaluation_section(record: RunRecord, entry: dict[str, Any]) -> str:
-    """Return the table and the curves of one evaluation."""
-    parts = [heading(evaluation_title(entry), 3)]
-    enough = _enough(entry)
-    few = [
-        f"{finding['finding']}: {finding['positives']} positives, fewer than {enough}: this number is noise"
-        for finding in entry["findings"]
-        if finding["auroc"] is not None and finding["positives"] < enough
-    ]
-    parts += [warnings_box([*entry.get("warnings", ()), *few]), card(_metrics_table(entry))]
-    file = record.folder / entry.get("predictions", "")
-    if file.is_file():
-        by_name = {finding["finding"]: finding for finding in entry["findings"]}
-        roc, precision_recall = curve_panels(read_predictions(file), by_name)
-        for title, panels in (
-            ("ROC: sensitivity over 1 - specificity", roc),
-            ("Precision over recall; dashed: the share of positives", precision_recall),
-        ):
-            if panels:
-                figure = grid_svg(panels, columns=7, width_in=1.4, height_in=1.5, label=title)
-                parts.append(card(f'<p class="small">{escape(title)}</p>{figure}'))
-    return "".join(parts)
-
-
-def _enough(entry: dict[str, Any]) -> int:
-    """Return the number of positives below which a number of this evaluation is called noise."""
-    return int((entry.get("supported") or {}).get("min_positives", ENOUGH_POSITIVES))
-
-
-def _metrics_table(entry: dict[str, Any]) -> str:
-    rows = []
-    enough = _enough(entry)
-    for finding in entry["findings"]:
-        auroc = finding["auroc"]
-        kinds = ["aside"] * (finding["finding"] == NO_FINDING) + ["noise"] * (finding["positives"] < enough)
-        # The bar starts at chance: what a coin reaches has no length.
-        bar = (
-            ""
-            if auroc is None
-            else f'<div><i style="width:{max(0.0, 2 * auroc - 1):.1%}"></i>{_whisker(finding)}</div>'
-        )
-        rows.append(
-            f'<tr class="{" ".join(kinds)}"><td>{escape(finding["finding"].replace("_", " "))}</td>'
-            f"<td class=number>{finding['positives']:,}</td><td class=number>{finding['negatives']:,}</td>"
-            f"<td class=number>{_with_interval(finding, 'auroc')}</td><td class=scale>{bar}</td>"
-            f"<td class=number>{_with_interval(finding, 'average_precision')}</td></tr>"
-        )
-    count = entry["num_findings_in_mean"]
-    rows.append(_mean_row(f"Mean of {count} finding{'s' if count != 1 else ''}, without No Finding", entry))
-    supported = entry.get("supported")
-    if supported is not None:
-        title = f"Mean of {supported['num_findings']} with at least {supported['min_positives']} positives"
-        rows.append(_mean_row(title, supported))
-    return (
-        "<table><tr><th>finding<th class=number>positives<th class=number>negatives<th class=number>AUROC"
-        f"<th>from chance to 1<th class=number>average precision</tr>{''.join(rows)}</table>"
-        f"{_how_drawn(entry)}"
-    )
-
-
-def _mean_row(title: str, means: dict[str, Any]) -> str:
-    return (
-        f"<tr class=mean><td colspan=3>{title}</td>"
-        f"<td class=number>{_with_interval(means, 'mean_auroc')}</td><td></td>"
-        f"<td class=number>{_with_interval(means, 'mean_average_precision')}</td></tr>"
-    )
-
-
-def _how_drawn(entry: dict[str, Any]) -> str:
-    """Return what the intervals are, for the foot of the table; nothing where there are none."""
-    drawn = entry.get("bootstrap")
-    if drawn is None:
-        return ""
-    what = "of patients" if drawn["resampling"] == "patient" else "of each class of a finding by itself (stratified)"
-    return (
-        f'<p class="small">In brackets: where {drawn["confidence"]:.0%} of {drawn["draws"]:,} bootstrap draws {what} '
-        "lie. None where fewer than 5 cases have the finding, or fewer than 5 do not; a mean has one where all its "
-        "findings have.</p>"
-    )
-
-
-def _whisker(finding: dict[str, Any]) -> str:
-    """Return the interval of the AUROC on the scale from chance to 1; nothing where there is none."""
-    interval = finding.get("auroc_interval")
-    if interval is None:
-        return ""
-    left, right = (max(0.0, 2 * end - 1) for end in interval)
-    return f'<u style="left:{left:.1%};width:{right - left:.1%}"></u>'
-
-
-def _with_interval(values: dict[str, Any], name: str) -> str:
-    interval = values.get(f"{name}_interval")
-    ends = "" if interval is None else f" <small>({interval[0]:.3f} to {interval[1]:.3f})</small>"
-    return f"{_number(values[name])}{ends}"
-
-
 def settings_section(title: str, values: dict[str, Any]) -> str:
     """Return boxes of keys and values: one for the plain values and one for each object among them."""
     plain = [(key, _shown(value)) for key, value in values.items() if not isinstance(value, dict)]
@@ -226,7 +109,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return str(value)
-
-
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"
