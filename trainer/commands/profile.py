@@ -32,8 +32,8 @@ def profile(
     recipe: Recipe = None,
     assignments: Assignments = None,
     max_seconds: Annotated[
-        float, typer.Option("--max-seconds", metavar="S", help="After which it ends; 5 or more.")
-    ] = 100.0,
+        float, typer.Option("--max-seconds", metavar="S", help="After which it ends; 2 or more.")
+    ] = 90.0,
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all that was measured, for --compare.")
     ] = None,

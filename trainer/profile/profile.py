@@ -36,7 +36,7 @@ EPOCH_SHARE, SYNTHETIC_SHARE, LOADER_SHARE, STAGE_SHARE = 0.35, 0.2, 0.1, 0.03
 """Shares of the time: steps as they run, the step by itself, the loader by itself, each of the other stages; what is
 left is for opening, building and warming up."""
 
-LEAST_S = 5.0
+LEAST_S = 2.0
 """Shortest profile."""
 
 
@@ -51,15 +51,16 @@ class _Time:
         self._begun_s = self.clock_s()
 
     def share(self, share: float) -> float:
-        """Return the seconds that a part may take: its share, as long as that much is left."""
+        """Return the seconds that a part may take: its share, a quarter of it where less than that is left."""
         left_s = self.max_seconds - (self.clock_s() - self._begun_s)
-        return max(0.0, min(share * self.max_seconds, 0.8 * left_s))
+        own_s = share * self.max_seconds
+        return max(own_s / 4, min(own_s, 0.8 * left_s))
 
 
 def profile(
     given: Values,
     *,
-    max_seconds: float = 100.0,
+    max_seconds: float = 90.0,
     ranks: Ranks = ALONE,
     clock_s: Callable[[], float] = time.monotonic,
 ) -> Measurements | None:
@@ -67,7 +68,8 @@ def profile(
 
     Args:
         given: settings of the run that is asked about, over the defaults.
-        max_seconds: after which it ends; a part that cannot be shorter (a first step, a compiler) may go beyond it.
+        max_seconds: after which it ends, or a quarter later where opening and building took all of it; what cannot be
+            shorter (a first step, a compiler) may go beyond that.
         ranks: the processes of the run; all of them call this and measure at the same time.
         clock_s: seconds that only go forwards.
 

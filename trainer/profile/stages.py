@@ -6,7 +6,7 @@ share with training is the code that does the work: the loaders' own decoders, `
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from itertools import cycle, islice
@@ -32,6 +32,13 @@ NUM_SAMPLES = 2048
 
 SAMPLE_BYTES = 256 << 20
 """Limit of the same for large images."""
+
+
+FEW_BATCHES = 8
+"""That a loader must have given before it is judged: the first ones come from what it reads ahead."""
+
+READERS = {"dali": 2, "reference": 1}
+"""Threads that read in loaders that do not read by `loader.num_threads`."""
 
 
 class Watch:
@@ -89,40 +96,45 @@ class StoredSamples:
         ]
 
 
-def read(samples: StoredSamples, *, num_threads: int, seconds: float, cold: bool) -> Stage:
-    """Return how fast images are read, by as many threads as the loader has.
+def read_cold(samples: StoredSamples, *, num_threads: int, seconds: float) -> tuple[Stage, list[Piece]]:
+    """Return how fast images come from the disk, each taken out of the page cache before; and those that were read.
 
     Args:
-        samples: which.
-        num_threads: that read at the same time.
+        samples: each is read once at most.
+        num_threads: that read at the same time: as many as the loader has.
         seconds: after which no further images are read.
-        cold: whether each is taken out of the page cache before, and read once; else they are read until the time is
-            over, from the page cache.
     """
-    note = ""
-    if cold:
-        share = drop(samples.pieces)
-        if share < 0.9:
-            note = f"{1 - share:.0%} of the images could not be taken out of the page cache"
-    else:
-        for piece in samples.pieces:
-            os.pread(piece.file, piece.num_bytes, piece.offset)
-    some = max(1, min(64, len(samples.pieces) // (2 * num_threads)))
-    groups = [samples.pieces[first : first + some] for first in range(0, len(samples.pieces), some)]
-    with ThreadPoolExecutor(num_threads) as pool:
-        watch = Watch()
-        counts = list(pool.map(lambda group: _read_group(group, watch, seconds), groups if cold else [groups[0]]))
-        while not cold and watch.elapsed_s < seconds:
-            counts += pool.map(lambda group: _read_group(group, watch, seconds), groups)
-        num_images, num_bytes = (sum(column) for column in zip(*counts, strict=True))
-        return watch.stage(num_images, num_bytes=num_bytes, note=note)
+    kept = 1 - drop(samples.pieces)
+    note = f"{kept:.0%} of the images could not be taken out of the page cache" if kept > 0.1 else ""
+    shares = [samples.pieces[number::num_threads] for number in range(num_threads)]
+    stage, counts = _read(shares, seconds, note)
+    pairs = zip(shares, counts, strict=True)
+    return stage, [piece for share, count in pairs for piece in share[:count]]
 
 
-def _read_group(pieces: list[Piece], watch: Watch, seconds: float) -> tuple[int, int]:
-    """Read some images; return how many, and their bytes; none where the time is over."""
-    if watch.elapsed_s > seconds:
-        return 0, 0
-    return len(pieces), sum(len(os.pread(piece.file, piece.num_bytes, piece.offset)) for piece in pieces)
+def read_cached(pieces: list[Piece], *, num_threads: int, seconds: float) -> Stage:
+    """Return how fast images come that were read a moment ago, again and again."""
+    shares = [pieces[number::num_threads] or pieces for number in range(num_threads)]
+    return _read([cycle(share) for share in shares], seconds)[0]
+
+
+def _read(shares: Sequence[Iterable[Piece]], seconds: float, note: str = "") -> tuple[Stage, list[int]]:
+    """Let a thread read each share until the time is over; return also how many each read."""
+    watch = Watch()
+
+    def work(share: Iterable[Piece]) -> tuple[int, int]:
+        num_images = num_bytes = 0
+        for piece in share:
+            num_bytes += len(os.pread(piece.file, piece.num_bytes, piece.offset))
+            num_images += 1
+            if watch.elapsed_s > seconds:
+                break
+        return num_images, num_bytes
+
+    with ThreadPoolExecutor(len(shares)) as pool:
+        counts = list(pool.map(work, shares))
+        stage = watch.stage(sum(count for count, _ in counts), num_bytes=sum(size for _, size in counts), note=note)
+    return stage, [count for count, _ in counts]
 
 
 def decode(samples: StoredSamples, config: LoaderConfig, device: torch.device, seconds: float) -> Stage | None:
@@ -238,21 +250,22 @@ def repeated(
 def load(loader: Loader, device: torch.device, seconds: float) -> Stage:
     """Return how fast a loader fills batches for somebody who does nothing with them.
 
-    Of an epoch that is longer than the time, from its first batch on; of shorter ones, whole.
+    Of an epoch that is longer than the time, from its first batch on; of shorter ones, whole. A few batches are waited
+    for, however slow they are.
     """
-    watch, num_images, epoch = Watch(device), 0, 0
+    watch, num_images, num_batches, epoch = Watch(device), 0, 0, 0
     while True:
         after_first: Watch | None = None
         num_after_first = 0
         with closing(loader.train_batches(epoch)) as batches:
             for loaded in batches:
                 num_rows = len(loaded.batch.sample_index_B)
-                num_images += num_rows
+                num_images, num_batches = num_images + num_rows, num_batches + 1
                 if after_first is None:
                     after_first = Watch(device)
                 else:
                     num_after_first += num_rows
-                if watch.elapsed_s > seconds:
+                if watch.elapsed_s > seconds and (num_batches >= FEW_BATCHES or watch.elapsed_s > 5 * seconds):
                     if epoch == 0 and num_after_first:
                         return after_first.stage(num_after_first)
                     return watch.stage(num_images)
@@ -274,8 +287,9 @@ def storage_stages(
     with ExitStack() as stack:
         samples = StoredSamples(stack, pack, sample_index_n)
         if config.backend != "synthetic" and samples.pieces:
-            stages["disk"] = read(samples, num_threads=config.num_threads, seconds=seconds, cold=True)
-            stages["page cache"] = read(samples, num_threads=config.num_threads, seconds=seconds, cold=False)
+            num_readers = READERS.get(config.backend, config.num_threads)
+            stages["disk"], pieces = read_cold(samples, num_threads=num_readers, seconds=seconds)
+            stages["page cache"] = read_cached(pieces, num_threads=num_readers, seconds=seconds)
             decoded = decode(samples, config, device, seconds)
             if decoded is not None:
                 stages["decode"] = decoded
