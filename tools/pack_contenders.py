@@ -85,8 +85,8 @@ def contenders_of(task: Task) -> list[Contender]:
     for pack_format in task.formats:
         for count, num_images in ((1, half), (2, task.num_images)):
             config = PackConfig(format=pack_format, spec=spec, num_workers=count)
-            run = partial(pack, task, config)
-            contenders.append(Contender(kind=pack_format, num_processes=count, num_images=num_images, run=run))
+            packer = partial(pack, task, config)
+            contenders.append(Contender(kind=pack_format, num_processes=count, num_images=num_images, run=packer))
     peers: dict[str, Callable[[int], None]] = {
         DISK: partial(in_forks, partial(disk_loop, task.scratch, task.size_px), task, NUM_PROCESSES),
         PILLOW: partial(in_forks, partial(pillow_loop, task.size_px), task, NUM_PROCESSES),

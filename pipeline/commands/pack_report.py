@@ -10,7 +10,7 @@ from pipeline.pack_files import num_shards
 
 if TYPE_CHECKING:
     from pipeline.packing.config import PackConfig
-    from pipeline.packing.packer import PackSummary, RangeSummary
+    from pipeline.packing.outcome import PackSummary, RangeSummary
 
 LOUD_REJECTED_FRACTION = 0.01
 """From here on rejected images are a warning and not a line of the summary."""

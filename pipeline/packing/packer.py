@@ -9,11 +9,11 @@ from pathlib import Path
 
 from manifests.table import read_manifest
 from pipeline.errors import PackError, TooManyRejectsError
-from pipeline.pack import Pack
 from pipeline.packing.config import PackConfig
 from pipeline.packing.describe import describe
 from pipeline.packing.finished import finished_pack, reasons_of
 from pipeline.packing.missing import missing_shards_error, nothing_to_finish
+from pipeline.packing.outcome import PackSummary, RangeSummary
 from pipeline.packing.partial import PartialPack
 from pipeline.packing.plan import PackPlan, make_plan
 from pipeline.packing.ray_engine import pack_shards_on_ray
@@ -24,56 +24,6 @@ from pipeline.packing.workers import WorkerDiedError, pack_shards
 
 OnProgress = Callable[[int, int], None]
 """Gets the number of images done and of all images."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackSummary:
-    """What packing came to."""
-
-    pack: Pack
-    """The complete pack, with its manifest."""
-
-    rejected_by_reason: dict[str, int]
-    """Reason -> images without pixels, the most frequent first."""
-
-    num_resumed: int
-    """Images in shards that were there before."""
-
-    elapsed_s: float
-    """Time that packing took, the check of kept shards included."""
-
-    @property
-    def num_bytes(self) -> int:
-        """Size of all shards."""
-        return sum(shard.num_bytes for shard in self.pack.shards)
-
-    @property
-    def images_per_s(self) -> float:
-        """Images packed a second by this run."""
-        return (self.pack.num_samples - self.num_resumed) / self.elapsed_s
-
-
-@dataclass(frozen=True, kw_only=True)
-class RangeSummary:
-    """What packing one `--shard-range` came to."""
-
-    partial: PartialPack
-    """Where its shards lie until `--finish`."""
-
-    num_shards: int
-    """Shards of the range."""
-
-    num_samples: int
-    """Images of the range, rejected ones included."""
-
-    rejected_by_reason: dict[str, int]
-    """Reason -> images without pixels, the most frequent first."""
-
-    num_resumed: int
-    """Images in shards that were there before."""
-
-    elapsed_s: float
-    """Time that packing took, the check of kept shards included."""
 
 
 @dataclass(kw_only=True)
@@ -110,7 +60,8 @@ def pack_manifest(
     Raises:
         ConfigError, ManifestError: options or rows that cannot be packed; nothing was written.
         PackError: `out` exists (and is not that pack) or cannot be written, another pack was interrupted there, a
-            process died, no image was usable, or (`finish`) shards are missing. Finished shards stay in `<out>.partial` for `PackConfig.resume`.
+            process died, no image was usable, or (`finish`) shards are missing. Finished shards stay in `<out>.partial`
+            for `PackConfig.resume`.
         TooManyRejectsError: more images than `config.max_rejects` are rejected.
     """
     assert config.shard_range is None

@@ -20,7 +20,7 @@ def _sync_file_range() -> Callable[..., int] | None:
     except (AttributeError, OSError, TypeError):
         return None
     function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def begin_writeback(descriptor: int, offset: int, num_bytes: int) -> None:

@@ -24,7 +24,8 @@ from pipeline.pack_format import PackFormat
 from pipeline.packing import shard_cut
 from pipeline.packing.config import PackConfig
 from pipeline.packing.formats import FORMATS
-from pipeline.packing.packer import PackSummary, pack_manifest
+from pipeline.packing.outcome import PackSummary
+from pipeline.packing.packer import pack_manifest
 from pipeline.packing.partial import PartialPack
 from pipeline.packing.pixels import DecodedImage, read_image
 from pipeline.packing.shard import ShardTask

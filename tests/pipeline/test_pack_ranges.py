@@ -16,7 +16,8 @@ from pipeline.pack_format import PackFormat
 from pipeline.packing import shard_cut
 from pipeline.packing.config import PackConfig
 from pipeline.packing.formats import FORMATS
-from pipeline.packing.packer import PackSummary, RangeSummary, pack_manifest, pack_range
+from pipeline.packing.outcome import PackSummary, RangeSummary
+from pipeline.packing.packer import pack_manifest, pack_range
 from pipeline.packing.partial import PartialPack
 from pipeline.packing.shard_range import ShardRange
 from pipeline.packing.verify import verify_pack

@@ -10,7 +10,8 @@ import pytest
 from pipeline.errors import MissingBackendError, PackError
 from pipeline.image_spec import ImageSpec
 from pipeline.packing.config import PackConfig
-from pipeline.packing.packer import PackSummary, pack_manifest
+from pipeline.packing.outcome import PackSummary
+from pipeline.packing.packer import pack_manifest
 from tests.factories import image_names, make_manifest, make_release
 
 NUM_IMAGES = 640

@@ -13,7 +13,8 @@ from pipeline.errors import TooManyRejectsError
 from pipeline.image_spec import ImageSpec
 from pipeline.packing import shard_cut
 from pipeline.packing.config import PackConfig
-from pipeline.packing.packer import PackSummary, pack_manifest
+from pipeline.packing.outcome import PackSummary
+from pipeline.packing.packer import pack_manifest
 from pipeline.packing.partial import PartialPack
 from pipeline.packing.rejects import RejectLimit
 from tests.factories import image_names, make_manifest, make_release

@@ -20,7 +20,8 @@ from pipeline.errors import PackError
 from pipeline.image_spec import ImageSpec
 from pipeline.packing.config import PackConfig
 from pipeline.packing.formats import FORMATS
-from pipeline.packing.packer import PackSummary, pack_manifest
+from pipeline.packing.outcome import PackSummary
+from pipeline.packing.packer import pack_manifest
 from pipeline.packing.raw import RawFormat
 from pipeline.packing.shard import ShardTask
 from pipeline.packing.shard_cut import MAX_SHARD_BYTES
