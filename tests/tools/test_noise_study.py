@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from tools.demo import QUICK
@@ -16,6 +17,8 @@ from tools.noise_study.records import Outcome, Row, append, chosen_trial, read
 from tools.noise_study.statistics import gap_share, paired_difference
 from tools.noise_study.tables import tables
 from tools.noise_study.training import History, train
+from tools.noise_study.variants import VARIANTS, State, cross_fitted, estimated_rates, train_variant
+from trainer.relay import RelayConfig, assumed_rates
 
 
 def test_more_draws_leave_training_and_test_rows_as_they_are() -> None:
@@ -111,3 +114,23 @@ def test_it_runs_on_films(tmp_path: Path) -> None:
     assert 0 < outcome.valid < 1
     assert outcome.last is not None
     assert 1 <= outcome.epoch <= QUICK.num_epochs
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_trains(name: str) -> None:
+    assert all(0.4 < value < 1 for value in train_variant(name, 1, num_epochs=14, num_rows=512))
+
+
+def test_cross_fitting_trains() -> None:
+    assert all(0.4 < value < 1 for value in cross_fitted(1, num_folds=2, num_epochs=2, num_rows=512))
+
+
+def test_em_finds_the_rates_of_labels_whose_truth_is_remembered() -> None:
+    draw = torch.Generator().manual_seed(0)
+    truth_NC = torch.rand(40_000, 2, generator=draw) < 0.2
+    labels_NC = torch.rand(40_000, 2, generator=draw) < torch.where(truth_NC, 0.6, 0.1)
+    start = assumed_rates(torch.logit(labels_NC.double().mean(dim=0)), RelayConfig())
+    state = State(labels_NC.float(), start, torch.where(truth_NC, 8.0, -8.0), torch.ones(40_000))
+    rates = estimated_rates(state)
+    torch.testing.assert_close(rates.log_hit_C.exp(), torch.full((2,), 0.6).double(), atol=0.03, rtol=0)
+    torch.testing.assert_close(rates.log_false_C.exp(), torch.full((2,), 0.1).double(), atol=0.01, rtol=0)

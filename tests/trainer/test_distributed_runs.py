@@ -57,6 +57,12 @@ def without_batch_statistics(pack: Path, *, batch_size: int) -> Values:
     )
 
 
+def with_new_weights(pack: Path, *, batch_size: int) -> Values:
+    """The same with weights that begin anew before the second epoch, which learns from the memory of the first."""
+    loss = {"name": "relay", "relay_generations": 2}
+    return settings(pack, without_batch_statistics(pack, batch_size=batch_size), loss=loss)
+
+
 def fifteen_with_gaps(table: pa.Table) -> pa.Table:
     """15 training rows, so that two ranks share a tail of 3; some of the labels are missing."""
     splits = table["split"].to_pylist()
@@ -83,6 +89,7 @@ def of_two(ranks: Ranks, packs: dict[str, Path], folder: Path) -> dict[str, Seen
     ranks.from_first(lambda: [shutil.copytree(folder / "undisturbed", folder / f"evaluated-{n}") for n in (1, 2)])
     evaluate(EvaluateConfig(run=folder / "evaluated-2", device="cpu"), ranks=ranks)
     seen["plain"] = run(ranks, without_batch_statistics(packs["gaps"], batch_size=2), folder / "plain-2", plain=True)
+    seen["relay"] = run(ranks, with_new_weights(packs["gaps"], batch_size=2), folder / "relay-2", plain=True)
     return seen
 
 
@@ -266,3 +273,17 @@ def test_rank_0_alone_writes(three: list[dict[str, Seen]], folder: Path) -> None
     (start,) = (event for event in read_events(folder / "three" / "events.jsonl") if event["event"] == "start")
     assert start["world_size"] == 3
     assert RunFolder(folder=folder / "three").read_config().run.num_threads == 1
+
+
+def test_weights_that_begin_anew_are_those_of_one_process(
+    two: list[dict[str, Seen]], packs: dict[str, Path], folder: Path
+) -> None:
+    alone = run(ALONE, with_new_weights(packs["gaps"], batch_size=4), folder / "relay-alone", plain=True)
+    assert [
+        event["epoch"] for event in read_events(folder / "relay-2" / "events.jsonl") if event["event"] == "restart"
+    ] == [1]
+    for key, weight in alone.weights.items():
+        torch.testing.assert_close(two[0]["relay"].weights[key], weight, rtol=1e-4, atol=1e-6)
+        assert torch.equal(two[0]["relay"].weights[key], two[1]["relay"].weights[key])
+    expected, found = (newest_checkpoint(folder / name)["memory"]["previous_NC"] for name in ("relay-alone", "relay-2"))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)

@@ -16,8 +16,6 @@ from tools.noise_study.records import Outcome, Row, append, chosen_trial, read
 from tools.noise_study.tables import tables
 from tools.noise_study.training import NUM_EPOCHS, train
 
-REPORTED_SEEDS = list(range(10))
-
 PATIENCE = 12
 """Epochs without a better validation after which a run of the probe's tuning ends; those of the seeds never do, nor
 those of losses whose weights begin anew."""
@@ -74,6 +72,7 @@ def main() -> None:
     parser.add_argument("--on", choices=("probe", "films"), default="probe", help="features or images (default: probe)")
     parser.add_argument("--method", action="append", choices=list(METHODS), help="only these (default: all)")
     parser.add_argument("--trials", type=int, default=6, help="trials of each method (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=10, help="reported seeds, from 0 (default: %(default)s)")
     parser.add_argument("--films", type=Path, default=Path("noise-study"), help="folder of films and their runs")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -86,7 +85,7 @@ def main() -> None:
                     run_once(ground.trials, ground.tuned, name, trial, seed)
     elif arguments.part == "seeds":
         trials = read(ground.trials)
-        for seed in REPORTED_SEEDS:
+        for seed in range(arguments.seeds):
             for name in names:
                 trial = chosen_trial(trials, name, num_trials=num_trials, seeds=ground.tuning_seeds)
                 run_once(ground.seeds, ground.reported, name, trial, seed)
