@@ -23,7 +23,7 @@ class DotRow:
     """Drawn as a bar through the mean."""
 
     seeds: Sequence[float] = ()
-    """Small dots."""
+    """Small dots; one alone is the mean and is not drawn."""
 
     role: str = "first"
     """Role of the colour on the page."""
@@ -51,7 +51,7 @@ def dot_plot(labels: Sequence[str], panels: Sequence[DotPanel], *, label: str) -
         panels: each with as many rows.
         label: what the figure shows, for readers who do not see it.
     """
-    width = LABELS_PX + len(panels) * PANEL_PX + (len(panels) - 1) * GAP_PX
+    width = LABELS_PX + len(panels) * (PANEL_PX + GAP_PX)
     height = TOP_PX + len(labels) * ROW_PX + BOTTOM_PX
     parts = [
         f'<text x="{LABELS_PX - 14}" y="{_y(row) + 4}" text-anchor="end" fill="var(--ink)">{escape(text)}</text>'
@@ -100,7 +100,7 @@ def _row(row: DotRow, y: float, x: Callable[[float], float], *, signed: bool) ->
     if row.mean is None:
         return
     colour = f"var(--{row.role})"
-    for value in row.seeds:
+    for value in row.seeds if len(row.seeds) > 1 else ():
         yield f'<circle cx="{x(value)}" cy="{y + 9}" r="2.6" fill="none" stroke="{colour}" stroke-width="1.2"/>'
     if row.interval is not None:
         low, high = (x(end) for end in row.interval)

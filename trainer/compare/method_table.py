@@ -26,7 +26,7 @@ def methods_plot(plan: Plan, table: Table) -> str:
         [
             DotPanel(title="mean AUROC", rows=[_auroc(plan, method) for method in methods]),
             DotPanel(
-                title=f"less {plan.baseline}, same seed",
+                title=f"difference to {plan.baseline}, same seed",
                 rows=[_difference(plan, method) for method in methods],
                 zero=True,
             ),

@@ -23,6 +23,7 @@ table.heat thead th { vertical-align: bottom; white-space: normal; max-width: 6.
 table.heat td.cell { border: 2px solid var(--card); border-radius: 5px; min-width: 4.4rem; }
 table.heat td.sure { font-weight: 700; }
 table.heat tr.aside td:not(.cell) { color: var(--muted); }
+details > .card { margin-top: .6rem; }
 tr.baseline td, tr.reference td { color: var(--muted); }
 td .sure { font-weight: 700; }
 """
@@ -47,7 +48,9 @@ def comparison_html(plan: Plan, results: Sequence[RunResult], tables: Sequence[T
 
 def _lead(plan: Plan, tables: Sequence[Table]) -> str:
     """Return what the tables of the first test set say."""
-    return " ".join(verdict(plan, table) for table in tables if table.test == tables[0].test)
+    sentences = [verdict(plan, table) for table in tables if table.test == tables[0].test]
+    return " ".join(f"{tables[0].test}: {sentence}" if len(plan.tests) > 1 and number == 0 else sentence
+                    for number, sentence in enumerate(sentences))  # fmt: skip
 
 
 def _key_numbers(plan: Plan, results: Sequence[RunResult]) -> list[tuple[str, str]]:

@@ -28,7 +28,7 @@ def what_is_measured(table: Table) -> str:
 
 def text_table(plan: Plan, table: Table) -> tuple[list[str], list[list[str]]]:
     """Return the columns and rows of one table."""
-    columns = ["method", "seeds", "mean AUROC", f"less {plan.baseline} (95 %)"]
+    columns = ["method", "seeds", "mean AUROC", f"difference to {plan.baseline} (95 %)"]
     columns += ["of the gap (95 %)"] if plan.compare.reference is not None else []
     rows = []
     for method in table.methods:
@@ -92,7 +92,9 @@ def verdict(plan: Plan, table: Table) -> str:
     rest = sum(not excludes_zero(difference) for _, difference in measured)
     of_rest = f"{rest} of {len(measured)} differences cannot be told from chance" if rest else ""
     sentence = "; ".join(filter(None, [" and ".join(parts), of_rest]))
-    return f"{first_upper(WHEN[table.checkpoint])}, {sentence}."
+    one_seed = all(difference.num_seeds == 1 for _, difference in measured)
+    caution = " One seed each: another training may turn this round." if one_seed else ""
+    return f"{first_upper(WHEN[table.checkpoint])}, {sentence}.{caution}"
 
 
 def first_upper(text: str) -> str:
