@@ -44,6 +44,7 @@ CXR_TRAIN = {
         "--bootstrap", "--resampling", "--against", "--min-positives", "--sensitivity", "--specificity",
     ],
     "compare": ["FILE|NAME", "--out", "--jobs", "--restart", "--dry-run", "--report-only"],
+    "suspects": ["--run", "--top", "--finding", "--clean", "--source", "--device"],
     "profile": [
         "--loader", "--pack", "--label-space", "--model", "--loss", "--epochs", "--recipe", "--set", "--max-seconds",
         "--json", "--html", "--compare", "--tolerance",

@@ -1,0 +1,1 @@
+"""Suspected labels: training images whose label is contradicted by what the run remembers of them."""
