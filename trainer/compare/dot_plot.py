@@ -81,9 +81,10 @@ def _panel(panel: DotPanel, left: float, num_rows: int) -> Iterator[str]:
         return round(left + 10 + (PANEL_PX - 20) * (value - low) / (high - low), 2)
 
     yield f'<text x="{left}" y="16" fill="var(--muted)" font-weight="600">{escape(panel.title)}</text>'
-    for tick in nice_ticks(low, high):
-        text = f"{tick:+.3f}" if panel.zero else f"{tick:.3f}"
-        text = "0" if tick == 0 and panel.zero else text.rstrip("0").rstrip(".")
+    ticks = nice_ticks(low, high)
+    digits = max(len(f"{tick:.6f}".rstrip("0").partition(".")[2]) for tick in ticks)
+    for tick in ticks:
+        text = "0" if tick == 0 else f"{tick:+.{digits}f}" if panel.zero else f"{tick:.{digits}f}"
         strong = panel.zero and tick == 0
         colour, width = ("muted", 1.5) if strong else ("rule", 1)
         yield (

@@ -7,7 +7,7 @@ from trainer.compare.plan import Plan
 from trainer.compare.text import excludes_zero
 
 STRONGEST = 55
-"""Share of the colour in the cell of the largest difference, in percent: numbers stay legible on it."""
+"""Share of the colour of the largest difference but for the reference, in percent: numbers stay legible."""
 
 
 def heat_map(plan: Plan, table: Table) -> str | None:
@@ -16,8 +16,12 @@ def heat_map(plan: Plan, table: Table) -> str | None:
     Bold: the interval of the difference leaves 0 out. Findings that are not in the mean are muted.
     """
     methods = [method for method in table.methods if method.method != plan.baseline]
+    # The reference is far from all others: with it in the scale they would have no colour.
     differences = [
-        abs(row.difference.mean) for method in methods for row in method.findings.values() if row.difference is not None
+        abs(row.difference.mean)
+        for method in methods
+        for row in method.findings.values()
+        if row.difference is not None and method.method != plan.compare.reference
     ]
     if table.findings is None or not differences:
         return None
@@ -49,7 +53,7 @@ def _cell(method: MethodResult, finding: str, largest: float) -> str:
     if row is None or row.difference is None:
         return '<td class="cell">n/a</td>'
     value = row.difference.mean
-    role, percent = "first" if value > 0 else "second", round(STRONGEST * abs(value) / largest)
+    role, percent = "first" if value > 0 else "second", round(STRONGEST * min(abs(value) / largest, 1.0))
     sure = " sure" if excludes_zero(row.difference) else ""
     colour = f"background: color-mix(in srgb, var(--{role}) {percent}%, transparent)"
     return f'<td class="cell{sure}" style="{colour}">{value:+.3f}</td>'

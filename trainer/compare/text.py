@@ -74,8 +74,12 @@ def excludes_zero(difference: Estimate | None) -> bool:
 
 
 def verdict(plan: Plan, table: Table) -> str:
-    """Return one sentence that the numbers bear out, whichever way they fall."""
-    rows = [(method.title, method.mean.difference) for method in table.methods if method.mean is not None]
+    """Return one sentence that the numbers bear out, whichever way they fall; the reference is not in it."""
+    rows = [
+        (method.title, method.mean.difference)
+        for method in table.methods
+        if method.mean is not None and method.method != plan.compare.reference
+    ]
     measured = [(name, difference) for name, difference in rows if difference is not None]
     if not measured:
         return f"{first_upper(WHEN[table.checkpoint])} there is nothing to compare with {plan.baseline} yet."
