@@ -89,13 +89,15 @@ def rank_measured(
 ) -> RankMeasurements:
     """What one rank measured."""
     of_cores = core_s or {}
+    waiting: dict[PartName, float] = {"data wait": wait_s}
+    there: dict[PartName, float] = {"data wait": 0.0}
     return RankMeasurements(
         rank=rank,
         host=f"host{rank // 2}",
         num_cores=num_cores,
         stages={name: stage(rate, core_s=of_cores.get(name, 0.0)) for name, rate in rates.items()},
-        epoch=steps({"data wait": wait_s} | dict(parts), cores=cores),
-        synthetic=steps({"data wait": 0.0} | dict(parts), cores=cores),
+        epoch=steps(waiting | dict(parts), cores=cores),
+        synthetic=steps(there | dict(parts), cores=cores),
         first_batch_s=0.25,
     )
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.trainer.profile_cases import BATCH, PARTS, RATES, measured, on_cpu, rank_measured
-from trainer.profile.measurements import Measurements
+from trainer.profile.measurements import Measurements, StageName
 from trainer.profile.model import limits_of
 from trainer.profile.verdict import verdict_of
 from trainer.profile.what_if import exposed_reduce_s, what_ifs
@@ -139,10 +139,11 @@ def test_a_rate_that_the_stages_do_not_explain_is_said() -> None:
 
 def test_options_fit_what_was_profiled() -> None:
     raw = {"loader": "raw", "pack_format": "raw"}
-    stages = {name: rate for name, rate in RATES.items() if name != "decode"} | {"page cache": 10.0, "loader": 10.0}
+    stages: dict[StageName, float] = {**RATES, "page cache": 10.0, "loader": 10.0}
+    del stages["decode"]
     found = measured([rank_measured(rates=stages, wait_s=0.9)], subject=raw)
     assert verdict_of(found).repair.options[0].startswith("--loader resident: all images in memory (1.00 GiB")
-    slow = stages | {"page cache": 20_000.0, "loader": 10.0, "disk": 20_000.0}
+    slow: dict[StageName, float] = {**stages, "page cache": 20_000.0, "loader": 10.0, "disk": 20_000.0}
     threads = verdict_of(measured([rank_measured(rates=slow)], subject=raw))
     assert threads.repair.options[0] == "--set loader.num_threads=4: as many as cores"
     assert threads.repair.images_per_s == pytest.approx(20), "twice the threads"

@@ -22,7 +22,7 @@ def device_busy(do_step: Callable[[], object], device: torch.device) -> float | 
     ]
     if not intervals:
         return None
-    return covered(intervals) / (max(end for _, end in intervals) - min(begin for begin, _ in intervals))
+    return covered(intervals) / float(max(end for _, end in intervals) - min(begin for begin, _ in intervals))
 
 
 def covered(intervals: Iterable[tuple[float, float]]) -> float:

@@ -164,12 +164,15 @@ class MeasuredStep(TrainStep):
         """Do a step and, of several ranks, let the weight whose gradient came last begin `all-reduce` from now on."""
         came_last: list[torch.nn.Parameter] = []
         weights = [weight for weight in self.state.student.parameters() if weight.requires_grad]
-        hooks = [weight.register_post_accumulate_grad_hook(came_last.append) for weight in weights]
+        hooks = [
+            weight.register_post_accumulate_grad_hook(came_last.append)  # type: ignore[no-untyped-call]
+            for weight in weights
+        ]
         do_step()
         for hook in hooks:
             hook.remove()
         if came_last and not self.ranks.is_alone and not self._knows_last_gradient:
-            came_last[-1].register_post_accumulate_grad_hook(self._begin_reduce)
+            came_last[-1].register_post_accumulate_grad_hook(self._begin_reduce)  # type: ignore[no-untyped-call]
             self._knows_last_gradient = True
 
     def _begin_reduce(self, _: torch.Tensor) -> None:

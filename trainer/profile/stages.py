@@ -19,6 +19,7 @@ from pipeline.augment import AugmentConfig, augment_params
 from pipeline.batch import Batch
 from pipeline.loaders import Loader, LoaderConfig
 from pipeline.loaders import reference as reference_loader
+from pipeline.loaders.device_stream import DeviceStream
 from pipeline.loaders.driven import STORED_FORMATS
 from pipeline.loaders.stored import pixel_places
 from pipeline.pack import Pack
@@ -77,7 +78,7 @@ class StoredSamples:
         """
         if pack.format == "tar":
             index = read_tar_index(pack)
-            shard_N, offset_N, num_bytes_N = index.shard_N, index.offset_N, index.num_bytes_N
+            shard_N, offset_N, num_bytes_N = index.shard_N.astype(np.int64), index.offset_N, index.num_bytes_N
         else:
             shard_N, offset_N = pixel_places(pack)
             num_bytes_N = np.full(pack.num_samples, pack.spec.num_pixels, np.int64)
@@ -207,14 +208,14 @@ def gather(pack: Pack, config: LoaderConfig, seconds: float) -> Stage:
 
 
 def copy_to_device(pack: Pack, batch_size: int, device: torch.device, seconds: float) -> Stage | None:
-    """Return how fast batches go from pinned memory to a GPU; None where there is none."""
+    """Return how fast a loader sends batches from pinned memory to a GPU; None where there is none."""
     if device.type != "cuda":
         return None
     shape = (batch_size, 1, pack.height_px, pack.width_px)
     images_B1HW = torch.zeros(shape, dtype=torch.uint8, pin_memory=True)
-    return repeated(
-        lambda: images_B1HW.to(device, non_blocking=True), batch_size, device, seconds, num_bytes=images_B1HW.numel()
-    )
+    batch = Batch(images_B1HW, torch.arange(batch_size))
+    stream = DeviceStream(device)
+    return repeated(lambda: stream.send(batch), batch_size, device, seconds, num_bytes=images_B1HW.numel())
 
 
 def prepare(

@@ -1,6 +1,6 @@
 """What a profile says, as tables of words: for the terminal and for the page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from trainer.display import duration
@@ -29,7 +29,7 @@ class Table(NamedTuple):
 
     title: str
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     num_texts: int = 0
     """How many of the last columns are words."""
 
