@@ -23,11 +23,17 @@
 
 #ifdef __GNUC__
 #define INLINE static inline __attribute__((always_inline)) /* so that each clone is compiled whole for its CPU */
+#define FETCH(address, writes) __builtin_prefetch(address, writes)
+typedef float Wide __attribute__((vector_size(32), aligned(4), may_alias)); /* values of a row that go together */
 #else
 #define INLINE static inline
+#define FETCH(address, writes)
+typedef float Wide;
 #endif
 
 enum {
+    WIDE = sizeof(Wide) / sizeof(float),
+    AHEAD = 16, /* rows of the batch between asking for a row of the memory and using it */
     TILE = 512, /* entries that are worked on together, in whole rows; a row has no more */
     LANES = 16  /* running sums side by side; entry i of a tile goes to lane i % LANES */
 };
@@ -48,18 +54,17 @@ typedef struct {
     const float *previous;                   /* [N, C] */
     float *current;                          /* [N, C] */
     uint8_t *touched;                        /* [N] */
+    float *rows;                             /* [B, C]: the batch's rows after the update, 0 where none is remembered */
     float *grad;                             /* [B, C] */
     float *loss, *bce, *reg;                 /* scalars, as is what follows */
     int64_t *num_skipped, *num_nonfinite;
     int64_t batch_size, num_outputs, num_rows;
 } Arrays;
 
-/* What is known of a tile's entries. */
+/* What is known of a tile's entries. The loops over them are short and many, so that a processor has several rounds of one
+ * in flight. */
 typedef struct {
-    float shift[TILE]; /* temperature * log_prior, over and over */
-    float old[TILE], teacher[TILE], own[TILE], partners[TILE], q[TILE], weight[TILE];
-    float residual[TILE], slope[TILE], x[TILE], pull[TILE], term[TILE];
-    uint8_t is_unfit[TILE], has_partner[TILE]; /* of each row */
+    float q[TILE], weight[TILE], z[TILE], e[TILE], residual[TILE], slope[TILE], x[TILE], pull[TILE], term[TILE];
 } Tile;
 
 INLINE uint32_t bits_of(float value) {
@@ -79,89 +84,131 @@ INLINE float from_bits(uint32_t bits) {
 INLINE float exp_of_negative(float t) {
     float shifted = t * 0x1.715476p+0f + 0x1.8p+23f, n = shifted - 0x1.8p+23f;
     float r = (t - n * 0x1.63p-1f) - n * -0x1.bd0106p-13f; /* log(2) in two parts; n times the first is exact */
-    float q = (((0x1.6a2352p-10f * r + 0x1.123a6cp-7f) * r + 0x1.5558f4p-5f) * r + 0x1.555490p-3f) * r + 0x1.fffffcp-2f;
-    float power = (1.0f + (r + r * r * q)) * from_bits((bits_of(shifted) << 23) + 0x3f800000u);
+    float r2 = r * r;
+    float high = (0x1.123a6cp-7f * r + 0x1.5558f4p-5f) + 0x1.6a2352p-10f * r2;
+    float q = (0x1.555490p-3f * r + 0x1.fffffcp-2f) + r2 * high;
+    float power = (1.0f + (r + r2 * q)) * from_bits((bits_of(shifted) << 23) + 0x3f800000u);
     return t < -0x1.5d589ep+6f ? 0.0f : power;
 }
 
 /* log(1 + e) for 0 <= e <= 1, as 2 artanh(s), s = e / (2 + e): with full precision for the smallest e too. */
 INLINE float log1p_of(float e) {
     float s = e / (2.0f + e), v = s * s;
-    return s * (2.0f + v * (((0x1.1ed7c2p-2f * v + 0x1.1ebd0cp-2f) * v + 0x1.99d208p-2f) * v + 0x1.555502p-1f));
+    float high = (0x1.1ed7c2p-2f * v + 0x1.1ebd0cp-2f) * (v * v);
+    return s * (2.0f + v * ((0x1.99d208p-2f * v + 0x1.555502p-1f) + high));
 }
 
-/* Of a number x sigmoid(x), its derivative, and log(1 + exp(-|x|)), each with its full precision for any x. */
-INLINE void sigmoid_and_kin(float x, float *sigmoid, float *slope, float *log1p) {
-    float e = exp_of_negative(-fabsf(x)), share = 1.0f / (1.0f + e), small = e * share;
+/* Of a number x, with e = exp(-|x|): sigmoid(x), its derivative, and log(1 + e), each with its full precision. */
+INLINE void sigmoid_and_kin(float x, float e, float *sigmoid, float *slope, float *log1p) {
+    float share = 1.0f / (1.0f + e), small = e * share;
     *sigmoid = x >= 0.0f ? share : small;
     *slope = small * share;
     *log1p = log1p_of(e);
 }
 
-/* Copy a row of n values; the last eight may be copied twice. */
+/* Where the values that go together begin, `first` or so that the last of a row of n is among them. */
+INLINE int64_t place(int64_t first, int64_t n) { return first + WIDE <= n ? first : n - WIDE; }
+
+/* Copy a row of n values; the last few may be copied twice. */
 INLINE void copy_row(float *restrict to, const float *restrict from, int64_t n) {
-    if (n < 8) {
+    if (n < WIDE) {
         for (int64_t c = 0; c < n; c++) to[c] = from[c];
         return;
     }
-    for (int64_t c = 0; c + 8 < n; c += 8) memcpy(to + c, from + c, 8 * sizeof *to);
-    memcpy(to + n - 8, from + n - 8, 8 * sizeof *to);
+    for (int64_t first = 0; first < n; first += WIDE) {
+        int64_t c = place(first, n);
+        *(Wide *)(to + c) = *(const Wide *)(from + c);
+    }
 }
 
-/* Update memory rows: rows = decay * old + fresh_share * (teacher - shift). Where a value of one is not finite, the row
- * stays as it was and is marked. */
-INLINE void update(const Settings *s, const float *restrict old, const float *restrict teacher,
-                   const float *restrict shift, int64_t num_rows, int64_t num_outputs, float *restrict rows,
-                   uint8_t *restrict is_unfit) {
+/* Write a memory row after its update: decay * old + fresh_share * (teacher - shift). */
+INLINE void update_row(float *restrict row, const float *restrict old, const float *restrict teacher,
+                       const float *restrict shift, int64_t n, const Settings *s) {
     float decay = s->decay, fresh_share = s->fresh_share;
-    int64_t num_entries = num_rows * num_outputs;
-    int32_t some_unfit = 0;
-    for (int64_t i = 0; i < num_entries; i++) {
-        rows[i] = decay * old[i] + fresh_share * (teacher[i] - shift[i]);
-        some_unfit |= !(fabsf(rows[i]) < INFINITY);
-    }
-    memset(is_unfit, 0, (size_t)num_rows);
-    for (int64_t row = 0; some_unfit && row < num_rows; row++) {
-        for (int64_t c = 0; c < num_outputs; c++) is_unfit[row] |= !(fabsf(rows[row * num_outputs + c]) < INFINITY);
-        if (is_unfit[row]) copy_row(rows + row * num_outputs, old + row * num_outputs, num_outputs);
-    }
-}
-
-/* Remember the rows of the batch from `first` on, and mix them: `own`, q; the partner's row is computed once more. */
-INLINE void remember(const Arrays *a, const Settings *s, int64_t first, int64_t num_rows, Tile *restrict tile) {
-    int64_t num_outputs = a->num_outputs, num_entries = num_rows * num_outputs;
-    const int64_t *index = a->index + first;
-    for (int64_t row = 0; row < num_rows; row++)
-        if (index[row] >= 0) copy_row(tile->old + row * num_outputs, a->previous + index[row] * num_outputs, num_outputs);
-    const float *teacher = a->teacher + first * num_outputs;
-    update(s, tile->old, teacher, tile->shift, num_rows, num_outputs, tile->own, tile->is_unfit);
-    for (int64_t row = 0; row < num_rows; row++) {
-        if (index[row] < 0) {
-            *a->num_skipped += 1;
-        } else if (tile->is_unfit[row]) {
-            *a->num_nonfinite += 1;
-        } else {
-            copy_row(a->current + index[row] * num_outputs, tile->own + row * num_outputs, num_outputs);
-            a->touched[index[row]] = 1;
-        }
-    }
-    if (!a->perm) {
-        memcpy(tile->q, tile->own, (size_t)num_entries * sizeof *tile->q);
+    if (n < WIDE) {
+        for (int64_t c = 0; c < n; c++) row[c] = decay * old[c] + fresh_share * (teacher[c] - shift[c]);
         return;
     }
-    for (int64_t row = 0; row < num_rows; row++) {
-        int64_t partner = a->perm[first + row];
-        int64_t partners_index = partner >= 0 && partner < a->batch_size ? a->index[partner] : -1;
-        tile->has_partner[row] = partners_index >= 0;
-        if (partners_index < 0) continue;
-        copy_row(tile->old + row * num_outputs, a->previous + partners_index * num_outputs, num_outputs);
-        copy_row(tile->teacher + row * num_outputs, a->teacher + partner * num_outputs, num_outputs);
+    for (int64_t first = 0; first < n; first += WIDE) {
+        int64_t c = place(first, n);
+        Wide adjusted = *(const Wide *)(teacher + c) - *(const Wide *)(shift + c);
+        *(Wide *)(row + c) = decay * *(const Wide *)(old + c) + fresh_share * adjusted;
     }
-    update(s, tile->old, tile->teacher, tile->shift, num_rows, num_outputs, tile->partners, tile->is_unfit);
+}
+
+/* Write q, a row mixed with its partner's. */
+INLINE void mix_row(float *restrict q, const float *restrict own, const float *restrict partners, int64_t n,
+                    const Settings *s) {
     float lam = s->lam, partners_share = s->partners_share;
-    for (int64_t i = 0; i < num_entries; i++) tile->q[i] = lam * tile->own[i] + partners_share * tile->partners[i];
-    for (int64_t row = 0; row < num_rows; row++)
-        if (!tile->has_partner[row]) copy_row(tile->q + row * num_outputs, tile->own + row * num_outputs, num_outputs);
+    if (n < WIDE) {
+        for (int64_t c = 0; c < n; c++) q[c] = lam * own[c] + partners_share * partners[c];
+        return;
+    }
+    for (int64_t first = 0; first < n; first += WIDE) {
+        int64_t c = place(first, n);
+        *(Wide *)(q + c) = lam * *(const Wide *)(own + c) + partners_share * *(const Wide *)(partners + c);
+    }
+}
+
+INLINE int is_finite(const float *values, int64_t n) {
+    int32_t some_unfit = 0;
+    for (int64_t i = 0; i < n; i++) some_unfit |= !(fabsf(values[i]) < INFINITY);
+    return !some_unfit;
+}
+
+/* Ask for a row of the memory and for where it will be written: rows of a batch lie scattered over many pages. */
+INLINE void fetch(const Arrays *a, int64_t index) {
+    if (index < 0) return;
+    const float *previous = a->previous + index * a->num_outputs;
+    float *current = a->current + index * a->num_outputs;
+    FETCH(previous, 0);
+    FETCH(previous + a->num_outputs - 1, 0);
+    FETCH(current, 1);
+    FETCH(current + a->num_outputs - 1, 1);
+    FETCH(a->touched + index, 1);
+}
+
+/* Update the batch's rows, and write those that are finite into the memory; another stays as it was. */
+INLINE void remember(const Arrays *a, const Settings *s) {
+    int64_t n = a->num_outputs, batch_size = a->batch_size;
+    const int64_t *index = a->index;
+    float shift[TILE];
+    for (int64_t c = 0; c < n; c++) shift[c] = s->temperature * a->log_prior[c];
+    *a->num_skipped = *a->num_nonfinite = 0;
+    for (int64_t b = 0; b < batch_size; b++) {
+        float *row = a->rows + b * n;
+        if (b + AHEAD < batch_size) fetch(a, index[b + AHEAD]);
+        if (index[b] >= 0) {
+            update_row(row, a->previous + index[b] * n, a->teacher + b * n, shift, n, s);
+        } else {
+            memset(row, 0, (size_t)n * sizeof *row);
+            *a->num_skipped += 1;
+        }
+    }
+    int are_finite = is_finite(a->rows, batch_size * n);
+    for (int64_t b = 0; b < batch_size; b++) {
+        float *row = a->rows + b * n;
+        if (index[b] < 0) continue;
+        if (are_finite || is_finite(row, n)) {
+            copy_row(a->current + index[b] * n, row, n);
+            a->touched[index[b]] = 1;
+        } else {
+            copy_row(row, a->previous + index[b] * n, n);
+            *a->num_nonfinite += 1;
+        }
+    }
+}
+
+/* Fill q of the rows of the batch from `first` on: a row itself, or mixed with its partner's. */
+INLINE void mix(const Arrays *a, const Settings *s, int64_t first, int64_t num_rows, float *restrict q) {
+    int64_t n = a->num_outputs;
+    for (int64_t row = 0; row < num_rows; row++) {
+        const float *own = a->rows + (first + row) * n;
+        int64_t partner = a->perm ? a->perm[first + row] : -1;
+        int has_partner = partner >= 0 && partner < a->batch_size && a->index[partner] >= 0;
+        if (has_partner) mix_row(q + row * n, own, a->rows + partner * n, n, s);
+        else copy_row(q + row * n, own, n);
+    }
 }
 
 /* Fill the entries' weights of the rows of the batch from `first` on; 0: the entry does not count. */
@@ -183,10 +230,14 @@ INLINE void predict(const float *restrict logits, const float *restrict targets,
                     Tile *tile) {
     float low = s->low, high = s->high;
     for (int64_t i = 0; i < num_entries; i++) {
-        float w = tile->weight[i], logit = logits[i], target = targets[i];
-        float z = w != 0.0f ? logit : 0.0f, y = w != 0.0f ? target : 0.0f;
+        float logit = logits[i];
+        tile->z[i] = tile->weight[i] != 0.0f ? logit : 0.0f;
+        tile->e[i] = exp_of_negative(-fabsf(tile->z[i]));
+    }
+    for (int64_t i = 0; i < num_entries; i++) {
+        float w = tile->weight[i], z = tile->z[i], target = targets[i], y = w != 0.0f ? target : 0.0f;
         float p, slope, log1p;
-        sigmoid_and_kin(z, &p, &slope, &log1p);
+        sigmoid_and_kin(z, tile->e[i], &p, &slope, &log1p);
         float bce = w * (((z > 0.0f ? z : 0.0f) - y * z) + log1p);
         float clamped = p < low ? low : p > high ? high : p, product = tile->q[i] * clamped;
         tile->term[i] = w != 0.0f ? bce : 0.0f;
@@ -198,9 +249,10 @@ INLINE void predict(const float *restrict logits, const float *restrict targets,
 
 /* log(1 - sigmoid(x)) and sigmoid(x) of n arguments. */
 INLINE void regularise(Tile *restrict tile, int64_t n) {
+    for (int64_t i = 0; i < n; i++) tile->e[i] = exp_of_negative(-fabsf(tile->x[i]));
     for (int64_t i = 0; i < n; i++) {
         float x = tile->x[i], slope, log1p;
-        sigmoid_and_kin(x, &tile->pull[i], &slope, &log1p);
+        sigmoid_and_kin(x, tile->e[i], &tile->pull[i], &slope, &log1p);
         tile->term[i] = -((x > 0.0f ? x : 0.0f) + log1p);
     }
 }
@@ -230,14 +282,11 @@ FOR_EVERY_CPU int cxr_nvum_step(const Arrays *a, const Settings *s) {
     int64_t tile_rows = TILE / num_outputs;
     Tile tile;
     double bce_sums[LANES] = {0}, reg_sums[LANES] = {0};
-    for (int64_t i = 0; i < TILE; i++) tile.old[i] = tile.teacher[i] = 0; /* rows that nobody fills are read too */
-    for (int64_t i = 0; i < tile_rows * num_outputs; i++) tile.shift[i] = s->temperature * a->log_prior[i % num_outputs];
-    *a->num_skipped = *a->num_nonfinite = 0;
-
+    remember(a, s);
     for (int64_t first = 0; first < batch_size; first += tile_rows) {
         int64_t num_rows = first + tile_rows < batch_size ? tile_rows : batch_size - first;
         int64_t num_entries = num_rows * num_outputs;
-        remember(a, s, first, num_rows, &tile);
+        mix(a, s, first, num_rows, tile.q);
         weigh(a, s, first, num_rows, &tile);
         predict(a->logits + first * num_outputs, a->targets + first * num_outputs, num_entries, s, &tile);
         add_up(&tile, num_entries, bce_sums);

@@ -23,8 +23,11 @@ MOST_OUTPUTS = 512
 _SETTINGS = Struct("@2d8f2i")
 """`Settings` of the C source."""
 
-_ARRAYS = Struct("@16P3q")
+_ARRAYS = Struct("@17P3q")
 """`Arrays` of the C source."""
+
+_SCALAR, _COUNT = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+"""What results are made like: a third quicker than from a shape."""
 
 
 def load() -> ctypes.CDLL | None:
@@ -70,9 +73,9 @@ def native_step(inputs: NVUMInputs) -> LossParts:
     logits_BC, config, memory, perm_B = inputs.logits_BC, inputs.config, inputs.memory, inputs.perm_B
     batch_size, num_outputs = logits_BC.shape
     lam = float(inputs.lam)
-    grad_BC = torch.empty_like(logits_BC, requires_grad=False)
-    loss, bce, reg = torch.empty(()), torch.empty(()), torch.empty(())
-    num_rows_skipped, num_rows_nonfinite = torch.empty((), dtype=torch.int64), torch.empty((), dtype=torch.int64)
+    rows_BC, grad_BC = torch.empty_like(logits_BC), torch.empty_like(logits_BC)
+    loss, bce, reg = torch.empty_like(_SCALAR), torch.empty_like(_SCALAR), torch.empty_like(_SCALAR)
+    num_rows_skipped, num_rows_nonfinite = torch.empty_like(_COUNT), torch.empty_like(_COUNT)
     settings = _SETTINGS.pack(
         inputs.entry_share,
         inputs.term_share,
@@ -96,6 +99,7 @@ def native_step(inputs: NVUMInputs) -> LossParts:
         0 if perm_B is None else perm_B.data_ptr(),
         inputs.log_prior_C.data_ptr(),
         *memory.addresses,
+        rows_BC.data_ptr(),
         grad_BC.data_ptr(),
         loss.data_ptr(),
         bce.data_ptr(),
