@@ -50,8 +50,11 @@ from trainer.options import refuse_unless
 
 @dataclass(frozen=True, kw_only=True)
 class RelayConfig:
-    """What the method can be told; ppv and sensitivity are, by default, what noisy validation chose on the probe of
-    NOISE_STUDY.md, where each is a half: labels taken to be worse than they are do less harm than the reverse."""
+    """What the method can be told.
+
+    By default ppv and sensitivity are about what noisy validation chose on the probe of NOISE_STUDY.md, where each is a
+    half: to take labels for worse than they are did less harm there than the reverse.
+    """
 
     relay_generations: int = 4
     """Of relay: how often weights begin, the first time included; 1: the likelihood of labels alone, 2: one
