@@ -11,7 +11,7 @@ from trainer.compare.presets import PRESETS
 from trainer.config import TrainConfig
 from trainer.recipe import read_recipe
 from trainer.recipe_text import recipe_text
-from trainer.sections import build
+from trainer.sections import Values, build
 
 METHODS = """
 [[method]]
@@ -143,7 +143,7 @@ def test_slugs() -> None:
 
 
 def test_the_recipe_of_a_run_reads_back_as_its_settings(tmp_path: Path) -> None:
-    settings = {
+    settings: Values = {
         "loss": {"reg_weight": 1e-7, "name": "bce"},
         "augment": {"crop_scale": (0.2, 1.0)},
         "data": {"pack": 'a "ü" \\ b', "labels": None},

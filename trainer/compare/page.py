@@ -93,7 +93,8 @@ def _test_section(plan: Plan, tables: Sequence[Table]) -> list[str]:
     parts = [heading(f"On {first.test}"), paragraph(f"{first_upper(what_is_measured(first))}{_findings(first)}.")]
     for table in tables:
         parts.append(heading(first_upper(WHEN[table.checkpoint]), 3))
-        parts += [card(method_table(plan, table)), card(methods_plot(plan, table))]
+        parts.append(card(method_table(plan, table)))
+        parts += [card(methods_plot(plan, table))] if table.findings is not None else []
     for number, table in enumerate(tables):
         if (content := heat_map(plan, table)) is not None:
             opened = " open" if number == 0 else ""
