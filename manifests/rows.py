@@ -21,7 +21,7 @@ Read = Callable[[], "Rows | None"]
 
 Result = TypeVar("Result")
 
-ROWS_A_PART = 131_072
+ROWS_A_PART = 65_536
 """Rows of a part that `read_in_parts` reads: a few tens of MiB of cells."""
 
 PARTS_AT_ONCE = 2
@@ -77,7 +77,7 @@ class Rows:
         parsed, problems = self.parse_distinct(column, parser)
         self.refuse_values(column, problems)
         # Reading the text again is faster than looking it up, and the same where the parser only checks.
-        only_checks = not problems and all(text == str(value) for text, value in parsed.items())
+        only_checks = not problems and all(value is not None and text == str(value) for text, value in parsed.items())
         if only_checks and dtype in (pl.String, pl.Int32):
             return self.frame[column].cast(dtype)
         return self.frame[column].replace_strict(list(parsed), list(parsed.values()), default=None, return_dtype=dtype)

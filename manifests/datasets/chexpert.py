@@ -128,25 +128,25 @@ def check_rows(rows: Rows, part: str) -> pl.DataFrame:
 
 def path_pieces(rows: Rows, part: str) -> pl.DataFrame:
     """Return image_id, which begins with `part`, and its patient, study and name; other paths are noted in `rows`."""
-    paths = rows.frame["Path"]
-    begins = paths.str.find(f"{part}/patient", literal=True)
+    begins = rows.frame["Path"].str.find(f"{part}/patient", literal=True)
     begin = begins[0] if begins.min() == begins.max() and not begins.has_nulls() else begins  # a number: much faster
-    image_id = paths.str.slice(begin).alias("image_id")
-    pieces = image_id.str.splitn("/", 4).struct.unnest()
+    path = pl.col("Path").cast(pl.Binary).bin  # `find` counts bytes
+    cut = rows.frame.select(folder=path.slice(0, begin).cast(pl.String), image_id=path.slice(begin).cast(pl.String))
+    pieces = cut["image_id"].str.splitn("/", 4).struct.unnest()
     pieces.columns = ["part", *PIECES]
     # Runs of rows have the same of all but the name, and names are few: matching whole paths takes twice as long.
     distinct = {
-        "[^/]+/|": paths.str.slice(0, begin).unique(),
+        "[^/]+/|": first_of_runs(cut["folder"]),
         PIECES["patient"]: first_of_runs(pieces["patient"]),
         PIECES["study"]: pieces["study"].unique(),
         PIECES["name"]: pieces["name"].unique(),
     }
     regular = {pattern: values.str.contains(rf"\A(?:{pattern})\z") for pattern, values in distinct.items()}
     if not all(matches.all(ignore_nulls=False) for matches in regular.values()):
-        path = rf"\A(?:[^/]+/)?{part}/{'/'.join(PIECES.values())}\z"
+        whole = rf"\A(?:[^/]+/)?{part}/{'/'.join(PIECES.values())}\z"
         expected = f"CheXpert-v1.0-small/{part}/patient00001/study1/view1_frontal.jpg"
-        rows.refuse(~pl.col("Path").str.contains(path), f"Path {{!r}}: expected one like {expected}", "Path")
-    return pieces.with_columns(image_id)
+        rows.refuse(~pl.col("Path").str.contains(whole), f"Path {{!r}}: expected one like {expected}", "Path")
+    return pieces.with_columns(cut["image_id"])
 
 
 def person(rows: Rows, name: pl.Series) -> dict[str, pl.Series]:

@@ -1,10 +1,17 @@
 """The reader of CheXpert: what it makes of a row, where it finds the image, and what it refuses."""
 
+import re
 from pathlib import Path
 
+import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from manifests.datasets.chexpert import path_pieces
 from manifests.errors import ConfigError, ManifestError
+from manifests.lines import LINE
+from manifests.rows import Rows
 from tests.manifests.tiny_chexpert import (
     FULL,
     HEADER,
@@ -18,6 +25,21 @@ from tests.manifests.tiny_chexpert import (
     row,
     write_csv,
     write_release,
+)
+
+PATHS = (
+    "train/patient1/study1/view1_frontal.jpg",
+    "release/train/patient00002/study10/view2_lateral.jpg",
+    "ätrain/train/patient3/study1/view1_frontal.jpg",
+    "train/patient4/study1",
+    "train/patient4/study1/view1_frontal.jpg/more",
+    "train/patient/study1/view1_frontal.jpg",
+    "train/patient5/study/view1_frontal.jpg",
+    "train/patient5/study1/view1_frontal.jpg\n",
+    "a/release/train/patient6/study1/view1_frontal.jpg",
+    "train/patient7/train/patient7/study1/view1_frontal.jpg",
+    "no path",
+    "",
 )
 
 
@@ -186,6 +208,9 @@ def test_a_wrong_root_names_the_files_that_it_looked_for(tmp_path: Path) -> None
         (row(image(1, part="valid")), "line 2: Path"),
         ("/" + row(image(1)), "line 2: Path"),
         (row(image(1)).replace(".jpg", ".png"), "line 2: Path"),
+        (row("train/patient00001/study1"), "line 2: Path"),
+        (row("train/patient00001/study1/more/view1_frontal.jpg"), "line 2: Path"),
+        (row(image(1)).replace(SMALL, f"a/{SMALL}"), "line 2: Path"),
         (row(image(1)).replace(f"{SMALL}/{image(1)}", ""), "line 2: Path is blank"),
         (row(image(1), sex="female"), "line 2: Sex: 'female': expected Female or Male or Unknown"),
         (row(image(1), age="068Y"), "line 2: Age: '068Y': expected whole years, 0 to 120"),
@@ -202,6 +227,20 @@ def test_what_cannot_be_is_refused_with_its_line(tmp_path: Path, line: str, prob
     write_csv(root / "train.csv", [line, *TRAIN[1:]])
     (found,) = problems(root)
     assert found.startswith(problem)
+
+
+@given(st.lists(st.sampled_from(PATHS), min_size=1, max_size=6))
+def test_a_path_is_refused_where_it_does_not_match_as_a_whole(paths: list[str]) -> None:
+    regular = r"([^/]+/)?train/patient[0-9]+/study[0-9]+/view[0-9]+_(frontal|lateral)\.jpg"
+    rows = Rows("train.csv", pl.DataFrame({LINE: range(len(paths)), "Path": paths}))
+    pieces = path_pieces(rows, "train")
+    refused = [line for line, _ in rows.problems]
+    assert refused == [line for line, path in enumerate(paths) if not re.fullmatch(regular, path)]
+    for line, path in enumerate(paths):
+        if line not in refused:
+            image_id = path[path.index("train/patient") :]
+            assert pieces.row(line, named=True).items() >= {"image_id": image_id}.items()
+            assert "/".join(pieces.select("part", "patient", "study", "name").row(line)) == image_id
 
 
 def test_an_image_twice_is_refused_whatever_the_releases_name(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
+from threading import Event
 from typing import Literal
 
 import polars as pl
@@ -192,6 +193,28 @@ def test_problems_of_all_parts_are_reported_together() -> None:
         "line 4: 1 fields, expected 2",
         "line 5: a 'x' again (first on line 2)",
     ]
+
+
+def test_parts_keep_their_order_whichever_is_checked_first() -> None:
+    another_is_checked = Event()
+
+    def check(rows: Rows) -> pl.DataFrame:
+        if rows.frame[LINE][0] == 2:
+            assert another_is_checked.wait(timeout=60)
+        else:
+            another_is_checked.set()
+        return rows.frame.drop(LINE)
+
+    rows = read_in_parts("a,b\n" + "x,1\n" * 9, COLUMNS, check, path="labels.csv", num_rows=1)
+    assert rows.frame[LINE].to_list() == [*range(2, 11)]
+
+
+def test_an_error_while_a_part_is_checked_is_the_callers() -> None:
+    def check(rows: Rows) -> pl.DataFrame:
+        raise ManifestError(f"line {rows.frame[LINE][0]}")
+
+    with pytest.raises(ManifestError, match=r"^line 2$"):
+        read_in_parts("a,b\nx,1\ny,2\nz,3\n", COLUMNS, check, path="labels.csv", num_rows=1)
 
 
 def test_columns_may_be_asked_for_by_name_among_others() -> None:
