@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from manifests.svg import figure, line, rectangle, text
 from trainer.profile.measurements import PARTS, Measurements, PartName, StepTimes
 from trainer.profile.model import limits_of
-from trainer.profile.split import timeline
+from trainer.profile.split import timeline, told_apart
 from trainer.profile.verdict import Verdict, shown
 
 WIDTH = 960.0
@@ -52,7 +52,7 @@ def css_of(part: PartName) -> str:
 
 def timeline_figure(measured: Measurements) -> str:
     """Return the spans of the last steps of every rank, one below the other, and the legend of the parts."""
-    of_ranks = [list(timeline(rank.epoch, NUM_STEPS)) for rank in measured.ranks]
+    of_ranks = [list(timeline(steps, NUM_STEPS)) for steps in told_apart([rank.epoch for rank in measured.ranks])]
     longest_s = max(spans[-1][2] for spans in of_ranks)
     scale = (WIDTH - LEFT - 20) / longest_s
     shapes: list[str] = []

@@ -21,6 +21,8 @@ from trainer.profile.verdict import Verdict, shown, verdict_of
 from trainer.profile.what_if import what_ifs
 from trainer.report.page import card, heading, key_figures, page, paragraph, settings_table, warnings_box
 
+DEVICE_TIME = " Times are the GPU's own: a data wait is one that it noticed."
+
 MEANINGS = {
     "DISK": "training waits for the disk",
     "DECODE": "training waits for batches to be made",
@@ -61,7 +63,7 @@ def page_html(measured: Measurements) -> str:
         heading("What to try", 3),
         f"<ul>{options}</ul>",
         heading("The last steps"),
-        paragraph("Each line begins a step. On a GPU it is the device's own time: a data wait is one that it noticed."),
+        paragraph("Each line begins a step." + (DEVICE_TIME if subject.device == "cuda" else "")),
         card(timeline_figure(measured)),
         heading("What limits the rate"),
         paragraph(

@@ -35,38 +35,38 @@ def repair(cause: str, measured: Measurements, limits: Limits) -> Repair:
     match cause:
         case "DISK":
             after = limits.reading_from_memory()
-            return _repair(_disk(measured), "all images lie in memory", after)
+            return _repair(_disk(measured), "all images lay in memory", after)
         case "DECODE" if "decode" in measured.ranks[0].stages:
             after = limits.gathered()
-            return _repair(_decode(measured), "raw pixels instead of encoded ones", after)
+            return _repair(_decode(measured), "pixels lay raw in the pack", after)
         case "DECODE":
             times = max(1.0, measured.ranks[0].num_cores / measured.subject.loader_threads)
-            assumption = f"{times:g} times the threads, each as fast as now" if times > 1 else "gathering from memory"
+            assumption = f"there were {times:g} times the threads" if times > 1 else "it were gathered from memory"
             after = limits.with_loader_threads(times) if times > 1 else limits.gathered()
             return _repair(_threads(measured), assumption, after)
         case "COPY":
             return _repair(
                 ["--loader resident: the images stay on the GPU", "cxr-prep pack --size: smaller images"],
-                "nothing is copied",
+                "nothing were copied",
                 limits.without_copy(),
             )
         case "AUGMENT":
             after = limits.without_part("augment", left_s=limits.augment_floor_s)
-            return _repair(_augment(measured), "images are normalised and not augmented", after, at_most=True)
+            return _repair(_augment(measured), "images were not augmented", after, at_most=True)
         case "COMMUNICATION":
             return _repair(
                 [
                     f"--set loader.batch_size={2 * measured.subject.batch_size}: fewer sums for as many images",
                     "a faster link between the ranks",
                 ],
-                "sums over ranks hide behind the backward pass",
+                "the sums hid behind the backward pass",
                 limits.without_part("all-reduce"),
                 at_most=True,
             )
         case "STRAGGLER":
             return _repair(
                 ["look for other processes, a lower clock or a slower link on that rank's machine, or leave it out"],
-                "the rank is as fast as the others",
+                "that rank were as fast as the others",
                 limits.without_straggler(),
             )
         case _:

@@ -1,10 +1,10 @@
 """The seconds of a step by part, of every rank: medians, and what ranks wait for one another."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median
 
-from trainer.profile.measurements import PARTS, PartName, RankMeasurements, StepTimes
+from trainer.profile.measurements import PARTS, PartName, RankMeasurements, Span, StepTimes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,21 +61,36 @@ class RankSplit:
 
 
 def splits(steps_of_ranks: Sequence[Sequence[StepTimes]]) -> list[RankSplit]:
-    """Return the split of each rank's steady steps: all but the first of an epoch, where there are others.
+    """Return the split of each rank's steady steps: all but the first of an epoch, where there are others."""
+    of_ranks = told_apart([steady(steps) for steps in steps_of_ranks])
+    return [_split(rank, steps, [_by_part(step) for step in steps]) for rank, steps in enumerate(of_ranks)]
+
+
+def told_apart(steps_of_ranks: Sequence[Sequence[StepTimes]]) -> list[list[StepTimes]]:
+    """Return the same steps with `idle` told from `all-reduce`, which a rank by itself cannot.
 
     After its last gradient a rank waits for the sums over ranks and, in the same stretch, for ranks that are slower.
     The slowest waits for the sums alone: the shortest such stretch of a step is `all-reduce`, on every rank, and what a
-    rank waits beyond it is `idle`.
+    rank waits beyond it is `idle`, which comes first.
     """
-    of_ranks = [steady(steps) for steps in steps_of_ranks]
-    seconds = [[_by_part(step) for step in steps] for steps in of_ranks]
-    if len(seconds) > 1:
-        for at_once in zip(*seconds, strict=True):
-            shortest_s = min(parts.get("all-reduce", 0.0) for parts in at_once)
-            for parts in at_once:
-                parts["idle"] = parts.get("all-reduce", 0.0) - shortest_s
-                parts["all-reduce"] = shortest_s
-    return [_split(rank, steps, parts) for rank, (steps, parts) in enumerate(zip(of_ranks, seconds, strict=True))]
+    if len(steps_of_ranks) == 1:
+        return [list(steps_of_ranks[0])]
+    apart: list[list[StepTimes]] = [[] for _ in steps_of_ranks]
+    for at_once in zip(*steps_of_ranks, strict=True):
+        stretches_s = [_by_part(step).get("all-reduce", 0.0) for step in at_once]
+        for steps, step, stretch_s in zip(apart, at_once, stretches_s, strict=True):
+            steps.append(replace(step, spans=tuple(_idle_first(step, stretch_s - min(stretches_s)))))
+    return apart
+
+
+def _idle_first(step: StepTimes, idle_s: float) -> Iterator[Span]:
+    """Yield the spans of a step, the first `idle_s` seconds of `all-reduce` as `idle`."""
+    for span in step.spans:
+        waited_s = min(idle_s, span.wall_s) if span.part == "all-reduce" else 0.0
+        idle_s -= waited_s
+        if waited_s > 0:
+            yield replace(span, part="idle", end_s=span.begin_s + waited_s, core_s=0.0)
+        yield replace(span, begin_s=span.begin_s + waited_s) if waited_s else span
 
 
 def steady(steps: Sequence[StepTimes]) -> list[StepTimes]:

@@ -145,9 +145,10 @@ def sentences(verdict: Verdict, measured: Measurements, limits: Limits) -> Itera
     first = max(rank.first_batch_s for rank in measured.ranks)
     yield f"The first batch of all took {first * 1e3:,.0f} ms; the numbers are of the steps after it."
     if not verdict.is_explained:
+        load, cores = measured.environment.load, measured.environment.num_cores
         yield (
             f"Caution: by the model it would be {shown(limits.images_per_s)} images/s. The stages do not explain the "
-            "measured rate; is something else busy on this machine?"
+            f"measured rate; others may be busy on this machine (before, {load:g} processes wanted its {cores} cores)."
         )
 
 
