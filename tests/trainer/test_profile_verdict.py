@@ -117,6 +117,17 @@ def test_on_a_cpu_loading_and_computing_share_the_cores(loading_core_s: float, c
     assert any("share 2 cores" in sentence for sentence in verdict.evidence)
 
 
+def test_a_loader_that_reads_nothing_ahead_adds_up_with_the_step() -> None:
+    rates = RATES | {"decode": 60.0, "loader": 50.0}
+    found = measured([rank_measured(rates=rates)], subject={"loader": "reference"})
+    assert limits_of(found).images_per_s == pytest.approx(1 / (1 / 50 + 1 / STEP_RATE))
+    verdict = verdict_of(found)
+    assert verdict.cause == "DECODE"
+    assert verdict.repair.images_per_s == pytest.approx(STEP_RATE), "raw reads ahead"
+    on_gpu = measured(subject={"loader": "resident", "pack_format": "raw"})
+    assert limits_of(on_gpu).images_per_s == pytest.approx(1 / (1 / 1500 + 1 / STEP_RATE))
+
+
 def test_a_loader_that_waits_for_a_cold_disk_is_told_from_one_that_is_slow() -> None:
     cold = RATES | {"disk": 60.0, "loader": 50.0}
     assert verdict_of(measured([rank_measured(rates=cold)])).cause == "DISK"

@@ -10,7 +10,8 @@ The loader works while the step computes, so that they do not add up; what they 
     loader  =  at least reading from the page cache, decoding or gathering, copying to the GPU
     step    =  augment + forward + teacher + backward + loss + optimiser + all-reduce + waiting for the slowest rank
 
-On a CPU the step needs the cores that the loader needs, and the last line is then the one that counts: the two add up.
+A loader that only works when it is asked (`reference`; `resident` on a GPU) adds up with the step. On a CPU the step
+needs the cores that the loader needs, and the last line is then the one that counts: the two add up.
 All numbers are of all ranks together: each rank measured while the others did the same.
 """
 
@@ -19,7 +20,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal
 
-from trainer.profile.measurements import Measurements, PartName, RankMeasurements, StageName
+from trainer.profile.measurements import Measurements, PartName, RankMeasurements, StageName, Subject
 from trainer.profile.split import RankSplit, core_s, mean_parts_s, splits
 
 Resource = Literal["loader", "reading", "step", "cores"]
@@ -83,6 +84,9 @@ class Limits:
     cores: float
     """That all ranks may use."""
 
+    reads_ahead: bool
+    """Whether the loader works while the step computes."""
+
     @property
     def cores_s(self) -> float:
         """Seconds an image if nothing but the cores were short."""
@@ -96,7 +100,8 @@ class Limits:
     @property
     def image_s(self) -> float:
         """Seconds an image, as the model has it."""
-        return max(self.resources.values())
+        one_after_the_other_s = 0.0 if self.reads_ahead else self.loader_s + self.step_s
+        return max(one_after_the_other_s, *self.resources.values())
 
     @property
     def images_per_s(self) -> float:
@@ -130,6 +135,7 @@ class Limits:
             min(self.decode_s, self.gather_s),
             decode_s=min(self.decode_s, self.gather_s),
             loader_core_s=max(0.0, self.loader_core_s - spared_core_s),
+            reads_ahead=True,
         )
 
     def without_copy(self) -> "Limits":
@@ -174,7 +180,7 @@ class Limits:
 
     def _with_loader_part(self, before_s: float, after_s: float, **changes: float) -> "Limits":
         """Return the limits if a part of the loader's work took less: no more than that is won, and no other part."""
-        changed = replace(self, **changes)  # type: ignore[arg-type]
+        changed = replace(self, **changes)  # type: ignore[arg-type]  # numbers and, of reads_ahead, a truth value
         if not self.loader_s:
             return changed
         others_s = max(changed.read_s, changed.decode_s, changed.copy_s)
@@ -212,6 +218,7 @@ def limits_of(measured: Measurements) -> Limits:
         augment_floor_s=normalise_s,
         straggler_s=straggler(of_synthetic)[1] / images_a_step,
         cores=sum(rank.num_cores for rank in ranks),
+        reads_ahead=_reads_ahead(measured.subject),
     )
 
 
@@ -220,6 +227,11 @@ def straggler(of_ranks: Sequence[RankSplit]) -> tuple[int, float]:
     slowest = max(of_ranks, key=lambda split: split.own_s)
     others = [split.own_s for split in of_ranks if split is not slowest]
     return slowest.rank, slowest.own_s - fmean(others) if others else 0.0
+
+
+def _reads_ahead(subject: Subject) -> bool:
+    """Tell whether a loader has threads of its own."""
+    return subject.loader != "reference" and (subject.loader, subject.device) != ("resident", "cuda")
 
 
 def _together(ranks: Sequence[RankMeasurements], stage: StageName) -> float:
