@@ -13,7 +13,6 @@ from trainer.compare.measures import Findings, Measures, common_findings, measur
 from trainer.compare.plan import CheckpointName, Plan
 from trainer.compare.results import RunResult
 from trainer.compare.uncertainty import Estimate, Share, estimate, share_of_gap
-from trainer.evaluation.intervals import FEWEST_CASES
 
 FloatArray = NDArray[np.float64]
 
@@ -115,7 +114,7 @@ def _table(plan: Plan, results: Sequence[RunResult], test: str, checkpoint: Chec
         methods=tuple(
             _method(plan, findings, runs, data.name, method.name) for data in plan.data for method in plan.methods
         ),
-        notes=tuple(_notes(plan, findings, runs)),
+        notes=tuple(_notes(plan, runs)),
     )
 
 
@@ -123,15 +122,9 @@ Runs = dict[tuple[str, str, int], Measures]
 """(data set, method, seed) -> what was measured."""
 
 
-def _notes(plan: Plan, findings: Findings, runs: Runs) -> list[str]:
-    """Return why a mean has no interval, and what keeps runs of one data set from being paired."""
+def _notes(plan: Plan, runs: Runs) -> list[str]:
+    """Return what keeps runs of one data set from being paired."""
     notes = []
-    few = [findings.names[column] for column in findings.columns_in_mean if not findings.has_interval[column]]
-    if few and plan.compare.bootstrap:
-        notes.append(
-            f"no interval of the mean: fewer than {FEWEST_CASES} patients with or without {', '.join(few)}; "
-            "raise compare.min_positives to leave such findings out of it"
-        )
     for data in plan.data:
         if len({measured.images for (name, _, _), measured in runs.items() if name == data.name}) > 1:
             notes.append(
@@ -143,7 +136,7 @@ def _notes(plan: Plan, findings: Findings, runs: Runs) -> list[str]:
 
 def _method(plan: Plan, findings: Findings, runs: Runs, data: str, method: str) -> MethodResult:
     columns = findings.columns_in_mean
-    mean = _row(plan, runs, data, method, columns, with_draws=findings.mean_has_interval) if columns else None
+    mean = _row(plan, runs, data, method, columns, with_draws=True) if columns else None
     rows = {
         name: row
         for column, name in enumerate(findings.names)

@@ -46,21 +46,15 @@ class Findings:
     """Images of each with the label absent, in the first run."""
 
     in_mean: tuple[bool, ...]
-    """Whether a finding counts in the mean: enough of both classes in all runs, and not No Finding."""
+    """Whether a finding counts in the mean: enough images and patients of both classes, and not No Finding."""
 
     has_interval: tuple[bool, ...]
-    """Whether enough patients of both classes are there to draw from."""
+    """Whether enough patients of both classes are there to draw from, in all runs."""
 
     @property
     def columns_in_mean(self) -> list[int]:
         """Columns of the findings in the mean."""
         return [column for column, counts in enumerate(self.in_mean) if counts]
-
-    @property
-    def mean_has_interval(self) -> bool:
-        """Whether every finding of the mean has an interval."""
-        columns = self.columns_in_mean
-        return bool(columns) and all(self.has_interval[column] for column in columns)
 
 
 def common_findings(runs: Sequence[Predictions], *, min_positives: int) -> Findings:
@@ -68,15 +62,17 @@ def common_findings(runs: Sequence[Predictions], *, min_positives: int) -> Findi
     first = runs[0]
     names = [name for name in first.findings if all(_has_output(run, name) for run in runs)]
     counts = [[_counts(run, name) for run in runs] for name in names]
+    has_interval = [all(min(of_run[2:]) >= FEWEST_CASES for of_run in of_runs) for of_runs in counts]
+    enough_images = [all(min(of_run[:2]) >= min_positives for of_run in of_runs) for of_runs in counts]
     return Findings(
         names=tuple(names),
         positives=tuple(of_runs[0][0] for of_runs in counts),
         negatives=tuple(of_runs[0][1] for of_runs in counts),
         in_mean=tuple(
-            name != NO_FINDING and all(min(images[:2]) >= min_positives for images in of_runs)
-            for name, of_runs in zip(names, counts, strict=True)
+            name != NO_FINDING and images and patients
+            for name, images, patients in zip(names, enough_images, has_interval, strict=True)
         ),
-        has_interval=tuple(all(min(images[2:]) >= FEWEST_CASES for images in of_runs) for of_runs in counts),
+        has_interval=tuple(has_interval),
     )
 
 

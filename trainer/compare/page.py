@@ -12,6 +12,7 @@ from trainer.compare.results import RunResult
 from trainer.compare.settings_table import settings_of_methods
 from trainer.compare.text import WHEN, first_upper, verdict, what_is_measured
 from trainer.display import duration
+from trainer.evaluation.intervals import FEWEST_CASES
 from trainer.report.page import card, heading, key_figures, page, paragraph, warnings_box
 
 STYLE = """
@@ -116,7 +117,7 @@ def _how(plan: Plan) -> str:
         heading("How the numbers come about"),
         paragraph(
             f"The mean is over the findings that every run has an output for and that have at least {least} images "
-            "with and without the finding among the labels that they are measured against; No Finding is left out. "
+            f"with and without the finding, of at least {FEWEST_CASES} patients each; No Finding is left out. "
             "The same findings count for every run. ± is the standard deviation over seeds."
         ),
         paragraph(

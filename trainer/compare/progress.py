@@ -78,9 +78,10 @@ class ComparisonProgress:
         """Return how long it may still take by the epochs done so far; nothing before the first one."""
         done = {name: _epochs_done(run) for name, run in self._runs.items()}
         num_new = sum(done.values()) - sum(self._at_first.values())
-        if num_new == 0:
+        num_left = self._num_epochs - sum(done.values())
+        if not (num_new and num_left):
             return ""
-        return duration((monotonic() - self._begun_s) / num_new * (self._num_epochs - sum(done.values())))
+        return duration((monotonic() - self._begun_s) / num_new * num_left)
 
     def __enter__(self) -> Self:
         self._bars.start()
