@@ -18,6 +18,7 @@ from trainer.evaluation import validation_images
 from trainer.evaluation.evaluate import EvaluateConfig, evaluate
 from trainer.evaluation.operating import OperatingRule, choose
 from trainer.evaluation.predictions import read_predictions
+from trainer.sections import Values
 
 NUM_IMAGES = 96
 
@@ -33,7 +34,7 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def trained(packs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = {
+    settings: Values = {
         "data": {"pack": str(packs[0])},
         "model": {"name": "small"},
         "loss": {"name": "bce"},

@@ -20,6 +20,7 @@ from trainer.evaluation.evaluate import EvaluateConfig, evaluate
 from trainer.evaluation.expert import OUTPUTS, combined, read_expert_findings
 from trainer.evaluation.predictions import Predictions, read_predictions
 from trainer.report.run_report import write_report
+from trainer.sections import Values
 
 NUM_IMAGES = 64
 
@@ -33,7 +34,7 @@ def tested() -> list[str]:
 
 @pytest.fixture(scope="module")
 def trained(tiny_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = {
+    settings: Values = {
         "data": {"pack": str(tiny_pack)},
         "model": {"name": "small"},
         "loss": {"name": "bce"},

@@ -55,13 +55,14 @@ def test_a_rule_reaches_its_share_and_gives_nothing_away(seed: int, share: float
         Chosen(threshold=float(threshold), sensitivity=0, specificity=0, positives=0, negatives=0)
         for threshold in np.unique(probs_n)
     ]
-    every = [apply(candidate, probs_n, positive_n) for candidate in candidates]
+    points = [apply(candidate, probs_n, positive_n) for candidate in candidates]
+    every = [(point.sensitivity or 0.0, point.specificity or 0.0) for point in points]
     by_sensitivity = choose(OperatingRule(name="sensitivity", at_least=share), probs_n, positive_n)
     assert by_sensitivity is not None
     assert by_sensitivity.sensitivity >= share
-    assert by_sensitivity.specificity == max(p.specificity for p in every if p.sensitivity >= share)
+    assert by_sensitivity.specificity == max(specificity for sensitivity, specificity in every if sensitivity >= share)
     by_specificity = choose(OperatingRule(name="specificity", at_least=share), probs_n, positive_n)
-    reached = [p.sensitivity for p in every if p.specificity >= share]
+    reached = [sensitivity for sensitivity, specificity in every if specificity >= share]
     assert (by_specificity is None) == (not reached)
     if by_specificity is not None:
         assert by_specificity.specificity >= share

@@ -6,6 +6,7 @@ import signal
 from functools import partial
 from pathlib import Path
 
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 import typer
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 import pipeline.cli
 import trainer.cli
+from manifests.expert import read_expert_file
 from tests.trainer.tiny_runs import PROCESSES, assert_same_run, before_step, newest_checkpoint, own_events
 from trainer import launch
 from trainer.sections import Values
@@ -96,3 +98,27 @@ def test_evaluation_of_real_images_counts_the_test_rows(undisturbed: Path, pack:
     effusion = next(finding for finding in entry["findings"] if finding["finding"] == "Effusion")
     assert effusion["positives"] == sum(row["Effusion"] for row in tested)
     assert (undisturbed / "report.html").is_file()
+
+
+def test_experts_findings_of_real_images_are_measured_or_not_available(
+    undisturbed: Path, pack: Path, real_data: Path
+) -> None:
+    file = next((real_data / "nih").glob("google2019_nih-chest-xray-labels.csv*"))
+    expert = read_expert_file(file)
+    table = pl.read_parquet(pack / "manifest.parquet", columns=["image_id", "split"]).filter(split="test")
+    seen = table.join(expert, on="image_id", how="inner")
+    evaluated = CliRunner().invoke(trainer.cli.app, ["evaluate", "--run", str(undisturbed), "--expert", str(file)])
+    if seen.is_empty():
+        assert "expected a pack of ChestX-ray14" in str(evaluated.exception)
+        return
+    assert evaluated.exit_code == 0, evaluated.output
+    entry = json.loads((undisturbed / "metrics.json").read_text())["evaluations"][-1]
+    assert (entry["labels"], entry["num_images"]) == ("expert-findings", len(seen))
+    for finding in entry["findings"]:
+        positives, name = seen[finding["finding"]].sum(), finding["finding"]
+        assert (finding["positives"], finding["negatives"]) == (positives, len(seen) - positives)
+        has_value = 0 < positives < len(seen) and bool(entry["outputs"][name])
+        assert (finding["auroc"] is not None) == has_value
+        if min(positives, len(seen) - positives) < 5:
+            assert finding["auroc_interval"] is None
+    assert "Fracture: no output of this label space" in evaluated.output
