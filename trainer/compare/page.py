@@ -23,7 +23,7 @@ table.heat th:first-child, table.heat td:first-child { text-align: left; }
 table.heat thead th { vertical-align: bottom; white-space: normal; max-width: 6.5rem; }
 table.heat td.cell { border: 2px solid var(--card); border-radius: 5px; min-width: 4.4rem; }
 table.heat td.sure { font-weight: 700; }
-table.heat tr.aside td:not(.cell) { color: var(--muted); }
+table.heat tr.aside td.cell { color: var(--ink); }
 details > .card { margin-top: .6rem; }
 tr.baseline td, tr.reference td { color: var(--muted); }
 td .sure { font-weight: 700; }
@@ -124,7 +124,7 @@ def _how(plan: Plan) -> str:
             f"A difference is taken between runs of the same seed and data set, and averaged over seeds. Its 95 % "
             "interval is a t interval whose variance is the sum of two: that over seeds (sample variance divided by "
             f"their number), and that over {plan.compare.bootstrap:,} bootstrap draws of the test patients, the same "
-            "draws for all runs. The plots and comparison.json also have each of them alone."
+            "draws for all runs. comparison.json also has an interval of each alone."
         ),
     ]
     if plan.compare.reference is not None:
