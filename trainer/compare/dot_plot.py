@@ -111,7 +111,8 @@ def _row(row: DotRow, y: float, x: Callable[[float], float], *, signed: bool) ->
     text = f"{row.mean:+.3f}" if signed else f"{row.mean:.3f}"
     yield (
         f'<circle cx="{x(row.mean)}" cy="{y}" r="4.6" fill="{colour}"/>'
-        f'<text x="{x(row.mean)}" y="{y - 8}" text-anchor="middle" fill="var(--ink)" font-size="11.5">{text}</text>'
+        f'<text x="{x(row.mean)}" y="{y - 8}" text-anchor="middle" fill="var(--ink)" font-size="11.5" '
+        f'stroke="var(--card)" stroke-width="3" paint-order="stroke">{text}</text>'
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifests.atomic import write_bytes_atomically
-from manifests.errors import ConfigError
+from manifests.errors import UserError
 from trainer.compare.plan import Plan, TestSet
 from trainer.compare.processes import Processes, RunFailed, RunStopped
 from trainer.compare.results import entry_of, is_own_pack
@@ -59,7 +59,7 @@ def work_through(
             _evaluate(plan, standing, num_threads, processes)
         except RunStopped:
             return None
-        except (RunFailed, ConfigError) as error:
+        except (RunFailed, UserError, OSError) as error:
             failure = Failure(name=standing.run.name, message=str(error))
         on_end(standing, failure)
         return failure
