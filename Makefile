@@ -8,6 +8,7 @@
 PYTHON ?=
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 BIN := .venv/bin
 SETUP := PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" tools/setup.sh
 INSTALLED_FROM := pyproject.toml constraints.txt pipeline/packing/kernels.c tools/setup.sh $(if $(TORCH_INDEX),asked-for-torch)
@@ -36,9 +37,8 @@ format: .venv/.development ## let ruff repair and format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: .venv/.development ## every benchmark; each adds its rows to tools/results/
-	@set -e; for file in tools/bench_*.py; do \
-		module=tools.$$(basename $$file .py); echo "== python -m $$module"; $(BIN)/python -m $$module; done
+bench: .venv/.development ## every benchmark, hours; their rows go to tools/results/ and into README.md (BENCH_ARGS=--list)
+	$(BIN)/python -m tools.bench_all $(BENCH_ARGS)
 
 soak: .venv/.development ## the long tests
 	$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)

@@ -25,8 +25,8 @@ from pipeline.cores import cpu_model
 PROJECT = Path(__file__).resolve().parent.parent
 """Root of the project's checkout."""
 
-RESULTS = PROJECT / "tools" / "results"
-"""Folder of the result tables."""
+RESULTS = Path(os.environ.get("CXR_RESULTS", PROJECT / "tools" / "results"))
+"""Folder of the result tables; a trial run writes to another one (`CXR_RESULTS`)."""
 
 PACKAGES = ("torch", "numpy", "polars", "pyarrow")
 
