@@ -21,6 +21,7 @@ from trainer.loop import TrainingLoop
 from trainer.methods import METHODS
 from trainer.nvum import cpu_implementation
 from trainer.parts import Parts, identities_of, opened, settled
+from trainer.preprocessing import Preprocessing
 from trainer.resume import (
     Resumption,
     cut_history,
@@ -161,6 +162,7 @@ def _run(run: RunFolder, parts: Parts, *, resumed_from: Path | None = None, warn
                 world_size=ranks.world_size,
                 num_train=parts.data.train.num_selected,
                 num_valid=parts.data.valid.num_selected,
+                preprocessing=Preprocessing.of_pack(parts.data.pack).as_values(),
                 torch=torch.__version__,
                 cpu_nvum_step=cpu_implementation(),
             )
@@ -170,6 +172,7 @@ def _run(run: RunFolder, parts: Parts, *, resumed_from: Path | None = None, warn
                 epoch=state.cursor.epoch,
                 step=state.cursor.step,
                 checkpoint=resumed_from.name,
+                preprocessing=Preprocessing.of_pack(parts.data.pack).as_values(),
                 num_threads=torch.get_num_threads(),
                 world_size=ranks.world_size,
                 cpu_nvum_step=cpu_implementation(),

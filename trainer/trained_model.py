@@ -1,5 +1,6 @@
 """A model as a run left it, ready to be evaluated."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,11 +40,19 @@ class TrainedModel:
     step: int
     """Optimiser steps behind it."""
 
-    pack_identity: str
-    """Identity of the pack that it was trained on."""
+    identities: Mapping[str, Any]
+    """What the checkpoint is bound to, as `trainer.checkpoint.Identities`."""
+
+    is_teacher: bool
+    """Whether the module is the EMA teacher."""
 
     device: torch.device
     """Where the module lies."""
+
+    @property
+    def pack_identity(self) -> str:
+        """Identity of the pack that it was trained on."""
+        return str(self.identities["pack"])
 
     def prepare(self, images_B1HW: torch.Tensor) -> torch.Tensor:
         """Return what the module sees of a loader's images, without augmentation: float [B, 1, h, w]."""
@@ -95,7 +104,8 @@ def load_trained_model(run: Path, *, checkpoint: str = "best", device: torch.dev
         space=space,
         checkpoint=path,
         step=content["cursor"]["step"],
-        pack_identity=identities["pack"],
+        identities=identities,
+        is_teacher=bool(content["teacher"]),
         device=device,
     )
 

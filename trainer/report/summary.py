@@ -64,8 +64,9 @@ def history(record: RunRecord) -> dict[str, Any]:
 
 _STATIONS = {"start": "started", "resume": "went on", "stop": "stopped", "end": "ended"}
 
-_NOT_SHOWN = {"event", "best_epoch", "best_valid_mean_auroc"}
-"""The best epoch is in the curves, counted from 1 as people do; events count from 0."""
+_NOT_SHOWN = {"event", "best_epoch", "best_valid_mean_auroc", "preprocessing"}
+"""The best epoch is in the curves, counted from 1 as people do; events count from 0. What becomes of an
+image is for `cxr-train predict`."""
 
 
 def _method(record: RunRecord) -> str:
