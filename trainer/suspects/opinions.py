@@ -4,7 +4,6 @@ Letters of the shapes: N rows of the pack, n training rows, C outputs.
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,7 +23,7 @@ from trainer.inference import infer
 from trainer.remembered import Memory, remembered_probs
 from trainer.run_folder import RunFolder
 from trainer.settle import resolve_device
-from trainer.trained_model import load_trained_model
+from trainer.trained_model import TrainedModel, load_trained_model
 
 Source = Literal["auto", "memory", "model"]
 
@@ -72,8 +71,8 @@ def read_opinions(
 
     Args:
         run: its folder.
-        source: `memory` as it was at the end of the last whole epoch; `model`: the newest checkpoint's model, asked
-            without augmentation; `auto`: the memory where the run has one.
+        source: `memory` as it was at the end of the last whole epoch; `model`: that of the best epoch on validation,
+            asked without augmentation; `auto`: the memory where the run has one.
         device: where the model runs.
         on_step: called with (images done, images in all) while it is asked.
 
@@ -93,18 +92,19 @@ def read_opinions(
     has_memory = checkpoint["memory"] is not None
     if source == "memory" and not has_memory:
         raise ConfigError(f"{run}: the loss {config.loss.name} has no memory; ask the model, with --source model")
-    num_epochs = int(checkpoint["cursor"]["epoch"])
-    rows_n = data.train.sample_index_n
-    if source == "model" or not has_memory:
-        used: Literal["memory", "model"] = "model"
-        probs_nC = _asked(run, newest[0], data, device, on_step)
+    used: Literal["memory", "model"] = "memory" if has_memory and source != "model" else "model"
+    rows_n, path = data.train.sample_index_n, newest[0]
+    if used == "model":
+        model = load_trained_model(run, device=resolve_device(device))
+        path, num_epochs = model.checkpoint, int(read_checkpoint(model.checkpoint)["cursor"]["epoch"])
+        probs_nC = ask_model(model, data.pack, rows_n, on_step)
     else:
+        num_epochs = int(checkpoint["cursor"]["epoch"])
         if num_epochs == 0:
             raise ConfigError(
                 f"{run}: the memory is read at an epoch's end, and the first one has not ended; "
                 f"go on with `cxr-train --resume --out {run}`"
             )
-        used = "memory"
         memory = Memory(checkpoint["memory"]["previous_NC"], data.prior_C, num_epochs, config)
         probs_nC = remembered_probs(memory).numpy()[rows_n]
     targets_nC = data.train.targets_NC[rows_n]
@@ -116,7 +116,7 @@ def read_opinions(
         labels_nC=np.asarray(targets_nC > 0.5),
         mask_nC=np.asarray(data.train.mask_NC[rows_n] & np.isin(targets_nC, (0, 1))),
         source=used,
-        checkpoint=newest[0],
+        checkpoint=path,
         num_epochs=num_epochs,
     )
 
@@ -134,26 +134,23 @@ def _open_data(run: Path, config: TrainConfig) -> TrainingData:
         raise PackError(f"{error}\nthe pack that {run} was trained on must be where it was") from error
 
 
-def _asked(
-    run: Path, checkpoint: Path, data: TrainingData, device: str, on_step: Callable[[int, int], None] | None
+def ask_model(
+    model: TrainedModel,
+    pack: Pack,
+    sample_index_n: npt.NDArray[np.int64],
+    on_step: Callable[[int, int], None] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Return the model's probabilities for the training rows; NaN for an image that cannot be read."""
-    model = load_trained_model(run, checkpoint=str(checkpoint), device=resolve_device(device))
-    rows_n = data.train.sample_index_n
-    with ExitStack() as stack:
-        loader = stack.enter_context(
-            open_loader(
-                model.config.loader, pack=data.pack, sample_index_n=rows_n, seed=0, device=model.device, rank=0,
-                world_size=1,
-            )
-        )  # fmt: skip
+    """Return float32 [n, C]: a model's probabilities for some rows of a pack; NaN for an image that cannot be read."""
+    with open_loader(
+        model.config.loader, pack=pack, sample_index_n=sample_index_n, seed=0, device=model.device
+    ) as loader:
         found_m, probs_mC = infer(
             model.module,
             loader,
             model.prepare,
             autocast=model.autocast,
-            on_step=None if on_step is None else lambda done: on_step(done, len(rows_n)),
+            on_step=None if on_step is None else lambda done: on_step(done, len(sample_index_n)),
         )
-    probs_nC = np.full((len(rows_n), len(data.space.findings)), np.nan, np.float32)
-    probs_nC[np.searchsorted(rows_n, found_m)] = probs_mC
+    probs_nC = np.full((len(sample_index_n), len(model.space.findings)), np.nan, np.float32)
+    probs_nC[np.searchsorted(sample_index_n, found_m)] = probs_mC
     return probs_nC

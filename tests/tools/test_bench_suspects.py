@@ -1,0 +1,65 @@
+"""The benchmark of suspected labels: both orders see the same labels, and differences are paired by seed."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from manifests.table import read_manifest
+from tests.factories import make_manifest
+from tools import bench_suspects
+from tools.bench_suspects import BASELINE, Ranked, cleanlab_scores, fold_of, paired, report, without_fold
+
+
+def test_cleanlab_is_given_the_labels_and_their_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    labels, probs = rng.random((50, 4)) < 0.3, rng.random((50, 4))
+    quality_n, quality_nC = cleanlab_scores(labels, probs)
+    assert np.allclose(quality_nC, np.where(labels, probs, 1 - probs)), "self-confidence"
+    assert quality_n.shape == (50,)
+    worst = np.sort(quality_nC, axis=1)
+    assert (quality_n >= worst[:, 0]).all()
+    assert (quality_n <= worst[:, -1]).all()
+
+
+def test_a_patient_is_in_one_fold_and_left_out_of_its_labels_alone(tmp_path: Path) -> None:
+    manifest = make_manifest(tmp_path, num_images=80)
+    whole = read_manifest(manifest)
+    left_out = []
+    for fold in range(3):
+        kept = read_manifest(without_fold(manifest, fold, 3, tmp_path / f"{fold}.parquet"))
+        missing = set(whole.strings("image_id")) - set(kept.strings("image_id"))
+        rows = [row for row, image in enumerate(whole.strings("image_id")) if image in missing]
+        assert all(whole.strings("split")[row] == "train" for row in rows)
+        assert {fold_of(str(whole.strings("patient_id")[row]), 3) for row in rows} == {fold}
+        left_out += rows
+    assert sorted(left_out) == np.flatnonzero(whole.in_split("train")).tolist()
+
+
+def test_differences_are_paired_by_seed() -> None:
+    values, others = [5.0, 7.0, 9.5], [4.0, 5.0, 9.0]
+    difference, half_width = paired(values, others)
+    interval = stats.ttest_rel(values, others).confidence_interval(0.95)
+    assert difference == pytest.approx((interval.low + interval.high) / 2)
+    assert half_width == pytest.approx((interval.high - interval.low) / 2)
+    assert math.isnan(paired([1.0], [2.0])[1])
+
+
+def test_a_row_an_opinion_and_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench_suspects, "RESULTS", tmp_path)
+    results = {
+        seed: {
+            ("memory", "ours"): Ranked([40 + seed, 200, 400], 0.9, 0.6),
+            BASELINE: Ranked([30, 150 + seed, 300], 0.8, 0.5),
+        }
+        for seed in range(3)
+    }
+    report(results, num_images=100, num_epochs=2, num_folds=0)
+    ours, base = capsys.readouterr().out.splitlines()
+    assert ours.startswith("memory      ours     found_1_percent 41 (+11 +- 2.5), found_5_percent 200 (+49 +- 2.5)")
+    assert "(" not in base, "the baseline has no difference to itself"
+    assert (tmp_path / "suspects.csv").read_text().count("\n") == 3
