@@ -1,5 +1,7 @@
 """Seconds that bootstrap draws of the AUROC and average precision of many findings take, beside scikit-learn in a loop.
 
+`with rates` also adds up what Brier scores and the rates of operating points are made of: all that `evaluate` draws.
+
 The peer computes AUROCs alone, for a few draws; its seconds for all of them are that, multiplied, and said to be. One
 row a contender goes to tools/results/evaluation.csv. Run as `python -m tools.bench_evaluation`.
 """
@@ -15,9 +17,16 @@ from sklearn.metrics import roc_auc_score
 
 from tools.benchmark import RESULTS, append_row, summarise
 from trainer.evaluation.bootstrap import BootstrapConfig, Resampling, bootstrap, times_drawn
+from trainer.evaluation.rate_intervals import Sums
 
 TARGET_S = 5.0
 """Of the resampling by patients, 2,000 draws of 25,000 images and 14 findings, on two cores that are free."""
+
+WITH_RATES = "with rates"
+"""Name of the contender that draws all intervals of an evaluation, by patients."""
+
+MEASURES = {"scikit-learn": "AUROC", WITH_RATES: "AUROC, AP and sums of 6 values"}
+"""Contender -> what it computes; the others AUROC and AP."""
 
 IMAGES_PER_PATIENT = 3
 PREVALENCES = (0.002, 0.2)
@@ -42,6 +51,11 @@ def main() -> None:
     for resampling in resamplings:
         config = BootstrapConfig(draws=arguments.draws, resampling=resampling)
         contenders[resampling] = partial(bootstrap, *case, config), arguments.draws
+    values_NCK = np.random.default_rng(1).random((*case[0].shape, len(Sums._fields)))
+    contenders[WITH_RATES] = (
+        partial(bootstrap, *case, BootstrapConfig(draws=arguments.draws), values_NCK),
+        arguments.draws,
+    )
     contenders["scikit-learn"] = partial(by_scikit_learn, case, arguments.peer_draws), arguments.peer_draws
     bootstrap(*case, BootstrapConfig(draws=100))
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -88,14 +102,14 @@ def report(times: dict[str, list[float]], case: Case, num_draws: int, peer_draws
         line += (
             f", extrapolated from {peer_draws} draws" if is_peer else f", {peer_s / seconds.median:.0f} x scikit-learn"
         )
-        if name == "patient":
+        if name in ("patient", WITH_RATES):
             line += f"; target {TARGET_S:.0f} s {'met' if seconds.median < TARGET_S else 'MISSED'}"
         print(line)
         append_row(
             RESULTS / "evaluation.csv",
             {
                 "what": name,
-                "measures": "AUROC" if is_peer else "AUROC and AP",
+                "measures": MEASURES.get(name, "AUROC and AP"),
                 "images": num_images,
                 "findings": num_findings,
                 "draws": num_draws,

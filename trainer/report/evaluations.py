@@ -39,7 +39,7 @@ def evaluation_section(record: RunRecord, entry: dict[str, Any]) -> str:
     parts = [heading(evaluation_title(entry), 3)]
     enough = _enough(entry)
     few = [
-        f"{finding['finding']}: {finding['positives']} positives, fewer than {enough}: this number is noise"
+        f"{finding['finding']}: {_positives(finding)}, fewer than {enough}: this number is noise"
         for finding in entry["findings"]
         if finding["auroc"] is not None and finding["positives"] < enough
     ]
@@ -83,6 +83,10 @@ def _scored_against(entry: dict[str, Any]) -> str:
         for name, names in outputs.items()
     ]
     return paragraph("Score of each finding. " + " ".join(sentences), "small")
+
+
+def _positives(finding: dict[str, Any]) -> str:
+    return f"{finding['positives']} positive{'s' if finding['positives'] != 1 else ''}"
 
 
 def _enough(entry: dict[str, Any]) -> int:
