@@ -32,6 +32,7 @@ from trainer.events import read_events
 from trainer.memorisation import Answers, CleanSample, called_present, clean_sample, memorisation
 from trainer.nvum import log_prior
 from trainer.remembered import Memory, remembered_probs
+from trainer.report.run_report import write_report
 from trainer.sections import build
 from trainer.step import TrainStep
 
@@ -231,3 +232,11 @@ def test_two_processes_measure_the_whole_sample_once(tiny_pack: Path, clean_labe
     rows = sample.selection.sample_index_n
     again = memorisation(sample, Answers(rows, np.zeros(sample.clean_mC.shape, np.float32)), memory)
     assert last["memory_auroc"] == again["memory_auroc"], "of the memory that both wrote"
+
+
+def test_the_report_draws_it_where_it_was_measured(tiny_pack: Path, clean_labels: Path, tmp_path: Path) -> None:
+    for name, lab in (("with", {"clean_labels": str(clean_labels)}), ("without", {})):
+        launch.train(settings(tiny_pack, NVUM, lab=lab), out=tmp_path / name)
+        text = write_report(tmp_path / name).read_text()
+        assert ("Wrong labels" in text) == (name == "with")
+        assert ("AUROC on training images, clean labels" in text) == (name == "with")

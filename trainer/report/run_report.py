@@ -5,6 +5,7 @@ from pathlib import Path
 from manifests.atomic import write_bytes_atomically
 from manifests.errors import ConfigError
 from trainer.report.evaluations import evaluation_section, overview
+from trainer.report.memorisation import memorisation_section
 from trainer.report.page import heading, key_figures, page, paragraph, warnings_box
 from trainer.report.record import RunRecord, read_record
 from trainer.report.sections import settings_section, speed_section, training_section
@@ -44,6 +45,7 @@ def report_html(record: RunRecord) -> str:
         parts += [evaluation_section(record, entry) for entry in record.evaluations]
     parts += [
         training_section(record),
+        memorisation_section(record),
         speed_section(record),
         settings_section("Configuration", record.config),
         settings_section("History and environment", history(record)),
