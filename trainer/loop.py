@@ -256,12 +256,13 @@ class TrainingLoop:
         return Memory(self.state.memory.previous_NC.cpu(), self.data.prior_C, num_epochs, self.config)
 
     def _begin_anew(self) -> None:
-        """Draw new weights before the next epoch, where the loss asks for them."""
+        """Draw new weights before the next epoch, where the loss asks for them; the best epoch is then chosen anew."""
         generation_of, epoch, num_epochs = self.step.method.generation, self.state.cursor.epoch, self.config.run.epochs
         if generation_of is None or epoch == num_epochs:
             return
         if generation_of(epoch, num_epochs, self.config.loss).begins:
             begin_anew_(self.state, self.config, num_outputs=len(self.data.space.findings))
+            self.state.best = Best()  # epochs of weights that are gone are no candidates
             self.log.write("restart", epoch=epoch, step=self.state.cursor.step)
 
     def _write_checkpoint(self) -> None:

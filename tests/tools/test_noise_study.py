@@ -43,7 +43,8 @@ def test_every_method_trains(name: str) -> None:
 
 
 def test_validation_chooses_and_patience_ends() -> None:
-    assert History([0.6, 0.7, 0.65], [0.8, 0.9, math.nan]).chosen_test == 0.9
+    assert History([0.6, 0.7, 0.65], [0.8, 0.9, math.nan], [True] * 3).chosen_test == 0.9
+    assert History([0.7, 0.6, 0.65], [0.9, 0.7, 0.8], [False, True, True]).chosen_test == 0.8
     settings = {"weight_decay": 0.01, "dropout": 0.0}
     whole = train(METHODS["bce"], settings, 1, num_epochs=60, num_rows=512)
     ended = train(METHODS["bce"], settings, 1, num_epochs=60, num_rows=512, patience=5)

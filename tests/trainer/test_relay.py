@@ -195,6 +195,9 @@ def test_weights_begin_anew_and_the_memory_stays(tiny_pack: Path, tmp_path: Path
         (event["epoch"], event["step"]) for event in read_events(run / "events.jsonl") if event["event"] == "restart"
     ]
     assert restarts == [(2, 8)]
+    chosen = [event["epoch"] for event in own_events(run) if event["event"] == "epoch" and event["is_best"]]
+    assert 2 in chosen, "the best epoch is chosen anew"
+    assert max(chosen) == newest_checkpoint(run)["best"]["epoch"]
     epochs = [[event for event in own_events(folder) if event["event"] == "epoch"] for folder in (run, alone)]
     assert epochs[0][:2] == epochs[1][:2]
     assert epochs[0][2]["loss"] != epochs[1][2]["loss"]

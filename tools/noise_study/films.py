@@ -4,7 +4,6 @@ A seed draws its own release: patients, films, label noise, and the training's o
 """
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -90,7 +89,9 @@ def released(folder: Path, *, seed: int, size: Size) -> Path:
 def outcome_of(run: Path, *, min_positives: int) -> Outcome:
     """Return what the files of a run tell: the epoch that noisy validation chose, and AUROCs on clean test labels."""
     epochs = [event for event in read_events(run / "events.jsonl") if event["event"] == "epoch"]
-    scores = [-math.inf if event["valid_mean_auroc"] is None else event["valid_mean_auroc"] for event in epochs]
+    best_epoch, best_valid = next(
+        (event["epoch"], event["valid_mean_auroc"]) for event in epochs[::-1] if event["is_best"]
+    )
     entries = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["evaluations"]
     means = {
         entry["checkpoint"]: mean_of(
@@ -104,4 +105,4 @@ def outcome_of(run: Path, *, min_positives: int) -> Outcome:
     }
     best, last = means["best"], means["last"]
     assert best is not None
-    return Outcome(valid=max(scores), test=best, last=last, epoch=scores.index(max(scores)) + 1)
+    return Outcome(valid=best_valid, test=best, last=last, epoch=best_epoch + 1)

@@ -34,10 +34,17 @@ class History(NamedTuple):
     test: list[float]
     """Of test rows, on clean labels, where validation is at its best so far and after the last epoch; else NaN."""
 
+    candidate: list[bool]
+    """Whether weights of the epoch's generation are those that the run ends with."""
+
     @property
     def best_epoch(self) -> int:
         """The epoch, from 0, that validation chooses."""
-        return int(np.argmax(self.valid))
+        return int(np.argmax(np.where(self.candidate, self.valid, -np.inf)))
+
+    def begin_anew(self) -> None:
+        """Leave out the epochs of weights that are gone, as the trainer does."""
+        self.candidate[:] = [False] * len(self.candidate)
 
     @property
     def chosen_test(self) -> float:
@@ -76,15 +83,17 @@ def train(
         student.parameters(), OptimConfig(name="adamw", weight_decay=float(shared["weight_decay"]))
     )
     step = Step(config, labels_NC, student, teacher, optimiser, seed)
-    history = History([], [])
+    history = History([], [], [])
     for epoch in range(num_epochs):
         if step.begins_anew(epoch, num_epochs):
             torch.manual_seed(stream_seed(seed, epoch))
             modules = [student] if teacher is None else [student, teacher.module]
             replace_weights_(modules, optimiser, network(float(shared["dropout"])))
+            history.begin_anew()
         step.train_epoch(train_rows, epoch, num_epochs)
         module = student if teacher is None else teacher.module
         history.valid.append(mean_auroc(module, valid_rows, clean=method.clean))
+        history.candidate.append(True)
         is_asked_for = history.best_epoch == epoch or epoch + 1 == num_epochs
         history.test.append(mean_auroc(module, test_rows, clean=True) if is_asked_for else float("nan"))
         if patience is not None and epoch - history.best_epoch >= patience:

@@ -44,10 +44,10 @@ def key_numbers(record: RunRecord) -> list[tuple[str, str]]:
     scores = [
         (epoch["valid_mean_auroc"], epoch["epoch"] + 1)
         for epoch in record.of_kind("epoch")
-        if epoch.get("valid_mean_auroc") is not None
+        if epoch.get("valid_mean_auroc") is not None and epoch.get("is_best")
     ]
     if scores:
-        best, number = max(scores, key=lambda score: score[0])
+        best, number = scores[-1]  # each is better than those before, or of weights that began anew
         numbers.append((f"{best:.3f}", f"best on validation, epoch {number}"))
     return numbers
 
