@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -113,6 +114,30 @@ def test_without_the_runs_images_there_are_no_thresholds_and_it_is_said(run: Pat
     assert entry.operating is not None
     assert "are not there" in str(entry.operating.why_not)
     assert entry.metrics.mean_auroc is not None
+
+
+def test_thresholds_take_the_labels_that_the_run_was_validated_on(packs: tuple[Path, Path], tmp_path: Path) -> None:
+    manifest = pq.read_table(packs[0] / "manifest.parquet")
+    position = manifest.column_names.index("No Finding")
+    flipped = pa.array([1 - value.as_py() for value in manifest["No Finding"]], pa.int8())
+    pq.write_table(manifest.set_column(position, "No Finding", flipped), tmp_path / "noisy.parquet")
+    settings: Values = {
+        "data": {"pack": str(packs[0]), "labels": str(tmp_path / "noisy.parquet")},
+        "model": {"name": "small"},
+        "loss": {"name": "bce"},
+        "run": {"epochs": 1, "num_threads": 1, "device": "cpu"},
+    }
+    run = launch.train(settings, out=tmp_path / "run").run
+    entry = evaluate(EvaluateConfig(run=run))
+    assert entry.operating is not None
+    assert entry.operating.predictions == "predictions-nih-valid-noisy.parquet"
+    validation = read_predictions(run / "predictions-nih-valid-noisy.parquet")
+    column = validation.findings.index("No Finding")
+    assert validation.targets_nC[:, column].tolist() == [flipped[int(row)].as_py() for row in validation.sample_index_n]
+    test = read_predictions(run / entry.predictions)
+    assert test.targets_nC[:, column].tolist() == [
+        manifest["No Finding"][int(row)].as_py() for row in test.sample_index_n
+    ]
 
 
 def test_no_rule_no_thresholds(run: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from manifests.errors import ConfigError, UserError
 from manifests.selection import Selection
+from pipeline.errors import PackError
 from pipeline.loaders import LoaderConfig
 from pipeline.pack import Pack
 from trainer.data import TrainingData, open_training_data, selection_hash
@@ -56,13 +57,17 @@ def on_validation(
         UserError: the file cannot be written.
     """
     with ranks.together():
-        data, why_not = _data_of_run(model)
+        data, own_why_not = _data_of_run(model)
         if data is not None and config.split == VALIDATION and images.pack.identity == data.pack.identity:
-            why_not = "thresholds are chosen on these very images"
+            own_why_not = "thresholds are chosen on these very images"
         elif data is not None and not data.valid.num_selected:
-            why_not = "the run has no validation images"
-    if data is None or why_not is not None:
+            own_why_not = "the run has no validation images"
+    why_not = ranks.from_first(lambda: own_why_not)  # the ranks go the same way, also where one has no such folder
+    if why_not is not None:
         return OnValidation(file=None, predictions=None, why_not=why_not)
+    with ranks.together():
+        if data is None:
+            raise PackError(f"{own_why_not}; every process reads them to choose thresholds")
     file = predictions_file(
         dataset=data.pack.dataset,
         pack=None,
