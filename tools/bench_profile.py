@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000, help="images to draw")
     parser.add_argument("--size", type=int, default=32, help="their side in px")
     parser.add_argument("--batch", type=int, default=16, help="images of a step")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch; of two ranks each has one")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each profile")
     parser.add_argument("--rounds", type=int, default=3, help="profiles of each case, and of the run without it")
     parser.add_argument("--steps", type=int, default=400, help="steps of each kind, to see what the meters cost")
@@ -90,22 +91,23 @@ def main() -> None:
         command = [sys.executable, "-m", "pipeline.cli", "pack", "--format", "tar", "--size", str(options.size)]
         home = os.environ | {"CXR_HOME": str(folder / "home")}
         subprocess.run([*command, "--out", str(tar)], check=True, env=home, stdout=subprocess.DEVNULL)
-        for case in cases(raw, tar, options.batch):
+        for case in cases(raw, tar, options):
             if not options.cases or case.cause in options.cases:
                 predictions(case, folder, options)
         if not options.cases or "meters" in options.cases:
             meters(raw, options)
 
 
-def cases(raw: Path, tar: Path, batch_size: int) -> Iterator[Case]:
+def cases(raw: Path, tar: Path, options: argparse.Namespace) -> Iterator[Case]:
     """Yield the cases."""
+    batch_size = options.batch
 
     def settings(pack: Path, loader: str, **sections: dict[str, Any]) -> Values:
         return {
             "data": {"pack": str(pack)},
             "loader": {"backend": loader, "batch_size": batch_size, "num_threads": NUM_READERS},
             "model": {"name": "small"},
-            "run": {"device": "cpu"},
+            "run": {"device": "cpu", "num_threads": options.threads},
             **sections,
         }
 
@@ -127,7 +129,7 @@ def cases(raw: Path, tar: Path, batch_size: int) -> Iterator[Case]:
 
 def predictions(case: Case, folder: Path, options: argparse.Namespace) -> None:
     """Profile a case and measure the run without its bottleneck, in turn; print and append a row."""
-    plain = profiled(case, folder, options.seconds / 2, sleep_s=0.0, settings=case.repaired)
+    plain = profiled(case, folder, options.seconds, sleep_s=0.0, settings=case.repaired)
     step_s = statistics.fmean(split.step_s for split in _splits(plain))
     sleep_s = TIMES_SLOWER * step_s / case.slowed.calls_a_step
     causes, predicted, measured = [], [], []
@@ -152,6 +154,7 @@ def predictions(case: Case, folder: Path, options: argparse.Namespace) -> None:
             "rounds": options.rounds,
             "seconds": options.seconds,
             "batch_size": options.batch,
+            "threads": options.threads,
             "size_px": options.size,
             "sleep_ms": f"{sleep_s * 1e3:.3f}",
             "verdicts_right": sum(cause == case.cause for cause in causes),
@@ -227,7 +230,7 @@ def meters(pack: Path, options: argparse.Namespace) -> None:
         "data": {"pack": str(pack)},
         "loader": {"batch_size": options.batch, "backend": "synthetic"},
         "model": {"name": "small"},
-        "run": {"device": "cpu"},
+        "run": {"device": "cpu", "num_threads": options.threads},
     }
     with ExitStack() as stack:
         config, data = settled(build(TrainConfig, values, source="benchmark"), ALONE)
@@ -261,6 +264,7 @@ def meters(pack: Path, options: argparse.Namespace) -> None:
             "what": "meters",
             "rounds": options.steps,
             "batch_size": options.batch,
+            "threads": options.threads,
             "size_px": options.size,
             "plain_ms": f"{summarise(times_s['plain']).median * 1e3:.4f}",
             "recorded_ms": f"{summarise(times_s['recorded']).median * 1e3:.4f}",

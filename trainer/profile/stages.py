@@ -31,6 +31,9 @@ from trainer.profile.page_cache import Piece, drop
 NUM_SAMPLES = 2048
 """Images of the selection that reading and decoding are measured on, drawn at random."""
 
+NUM_DECODED = 256
+"""Of them, that are decoded again and again."""
+
 SAMPLE_BYTES = 256 << 20
 """Limit of the same for large images."""
 
@@ -142,8 +145,12 @@ def decode(samples: StoredSamples, config: LoaderConfig, device: torch.device, s
     """Return how fast images that lie in memory are decoded by the loader's own decoder; None where nothing is."""
     if samples.pack.format in STORED_FORMATS or not samples.pieces:
         return None
-    pieces = list(zip(samples.sample_index_n.tolist(), samples.pieces, strict=True))[:256]
-    files = [(index, os.pread(piece.file, piece.num_bytes, piece.offset)) for index, piece in pieces]
+    files: list[tuple[int, bytes]] = []
+    reading = Watch()
+    for index, piece in zip(samples.sample_index_n.tolist(), samples.pieces, strict=True):
+        files.append((index, os.pread(piece.file, piece.num_bytes, piece.offset)))
+        if len(files) == NUM_DECODED or reading.elapsed_s > seconds:
+            break
     if config.backend == "dali":
         return _decode_by_dali(samples.pack, files, config, device, seconds)
     watch, num_images = Watch(), 0
