@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--method", action="append", choices=list(METHODS), help="only these (default: all)")
     parser.add_argument("--trials", type=int, default=6, help="trials of each method (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=10, help="reported seeds, from 10 on (default: %(default)s)")
+    parser.add_argument("--rows", type=Path, help="table of this file instead, of the trials that it has")
     parser.add_argument("--films", type=Path, default=Path("noise-study"), help="folder of films and their runs")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -93,8 +94,15 @@ def main() -> None:
                 trial = chosen_trial(trials, name, num_trials=num_trials, seeds=ground.tuning_seeds)
                 run_once(ground.seeds, ground.reported, name, trial, seed)
     else:
-        trials, seeds = read(ground.trials), read(ground.seeds)
-        print(tables(trials, seeds, num_trials=num_trials, tuning_seeds=ground.tuning_seeds))
+        trials, seeds = read(ground.trials), read(arguments.rows or ground.seeds)
+        if arguments.rows:
+            chosen = {name: trial for name, trial, _ in seeds}
+        else:
+            chosen = {
+                name: chosen_trial(trials, name, num_trials=num_trials, seeds=ground.tuning_seeds)
+                for name in {key[0] for key in seeds}
+            }
+        print(tables(seeds, chosen))
 
 
 def on_probe(method: StudyMethod, settings: Mapping[str, Value], seed: int, *, patience: int | None = None) -> Outcome:

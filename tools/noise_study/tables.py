@@ -5,16 +5,20 @@ from collections.abc import Mapping
 import numpy as np
 
 from tools.noise_study.methods import METHODS
-from tools.noise_study.records import Row, chosen_trial
+from tools.noise_study.records import Row
 from tools.noise_study.statistics import Estimate, gap_share, paired_difference
 
 Rows = Mapping[tuple[str, int, int], Row]
 
 
-def tables(trials: Rows, seeds: Rows, *, num_trials: int, tuning_seeds: list[int]) -> str:
-    """Return the results of the seeds that every method has, and the settings that were chosen."""
-    names = [name for name in METHODS if any(key[0] == name for key in seeds)]
-    chosen = {name: chosen_trial(trials, name, num_trials=num_trials, seeds=tuning_seeds) for name in names}
+def tables(seeds: Rows, chosen: Mapping[str, int]) -> str:
+    """Return the results of the seeds that every method has, and its settings.
+
+    Args:
+        seeds: rows of the seeds.
+        chosen: method -> the trial that the tuning chose; a method without a row of that trial is left out.
+    """
+    names = [name for name in METHODS if any(key[:2] == (name, chosen.get(name)) for key in seeds)]
     common = sorted(set.intersection(*({s for n, t, s in seeds if (n, t) == (name, chosen[name])} for name in names)))
     test = {name: np.array([seeds[name, chosen[name], seed].outcome.test for seed in common]) for name in names}
     last = {
@@ -23,7 +27,7 @@ def tables(trials: Rows, seeds: Rows, *, num_trials: int, tuning_seeds: list[int
     bound = next(name for name in names if METHODS[name].role == "bound")
     baseline = max((name for name in names if METHODS[name].role == "baseline"), key=lambda name: test[name].mean())
     lines = [
-        f"{len(common)} seeds. The gap: {bound} less {baseline}, "
+        f"{len(common)} seeds ({', '.join(map(str, common))}). The gap: {bound} less {baseline}, "
         f"{test[bound].mean() - test[baseline].mean():.4f}. Mean +- standard deviation over seeds.",
         "",
         f"| method | chosen epoch | last epoch | against {baseline} | share of the gap |",
@@ -37,10 +41,8 @@ def tables(trials: Rows, seeds: Rows, *, num_trials: int, tuning_seeds: list[int
             f"| {name} | {spread(test[name])} | {spread(last[name])} | {'' if name == baseline else difference} "
             f"| {'' if is_reference else share} |"
         )
-    lines += ["", "| method | validation, tuning seeds | settings of the chosen trial |", "|---|---|---|"]
-    for name in names:
-        rows = [trials[name, chosen[name], seed] for seed in tuning_seeds]
-        lines.append(f"| {name} | {np.mean([row.outcome.valid for row in rows]):.4f} | {rows[0].settings} |")
+    lines += ["", "| method | trial | its settings |", "|---|---|---|"]
+    lines += [f"| {name} | {chosen[name]} | {seeds[name, chosen[name], common[0]].settings} |" for name in names]
     return "\n".join(lines)
 
 
