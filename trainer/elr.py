@@ -12,11 +12,15 @@ has one label out of many; here each finding is its case of two classes, present
 As in the authors' code the regulariser reads the average after this step's update, and both averages start at zero.
 They lie side by side in one memory of 2 C columns: t_1 of all findings, then t_0. The clamp is that of their code.
 
+With `elr_form=present` the regulariser is that of "present" alone, log(1 - t_1 p): of rare findings t_0 (1 - p) is near
+1 for nearly every image, and its logarithm then outweighs all else.
+
 Shapes in names: B rows of this rank's batch, C outputs, D = 2 C columns of the memory.
 """
 
 from dataclasses import dataclass
 from math import isfinite
+from typing import Literal
 
 import torch
 
@@ -38,8 +42,12 @@ class ELRConfig:
     elr_decay: float = 0.7
     """Share of its old value that a running average of elr keeps at each visit; in [0, 1)."""
 
+    elr_form: Literal["both", "present"] = "both"
+    """`both`: present and absent are elr's two classes; `present`: only present is held near its average."""
+
     def __post_init__(self) -> None:
         weight, decay = self.elr_weight, self.elr_decay
+        refuse_unless(self.elr_form in ("both", "present"), "loss.elr_form", self.elr_form, "both or present")
         refuse_unless(isfinite(weight) and weight >= 0, "loss.elr_weight", weight, "0 or more")
         refuse_unless(0 <= decay < 1, "loss.elr_decay", decay, "at least 0, below 1")
 
@@ -74,7 +82,10 @@ def elr_step(
 
         present_BC, absent_BC = averages_BD.chunk(2, dim=1)
         probs_BC = torch.sigmoid(safe_BC).clamp(CLAMP, 1 - CLAMP)
-        reg_BC = torch.log1p(-(present_BC * probs_BC + absent_BC * (1 - probs_BC)))
+        agreement_BC = present_BC * probs_BC
+        if config.elr_form == "both":
+            agreement_BC = agreement_BC + absent_BC * (1 - probs_BC)
+        reg_BC = torch.log1p(-agreement_BC)
         num_entries = max(num_global, 1) * logits_BC.shape[1]
         reg = torch.where(counted_BC, reg_BC, reg_BC.new_zeros(())).sum() / num_entries
         bce = cross_entropy_sum(safe_BC, targets_BC, counted_BC) / num_entries

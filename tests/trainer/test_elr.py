@@ -10,12 +10,14 @@ from trainer.memory import NVUMMemory
 
 N, B, C = 7, 4, 3
 CONFIG = ELRConfig(elr_weight=1.7, elr_decay=0.6)
+PRESENT = ELRConfig(elr_weight=1.7, elr_decay=0.6, elr_form="present")
 
 
 class Slow:
     """The two running averages of each row and finding, in plain Python."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: ELRConfig) -> None:
+        self.config = config
         self.present = [[0.0] * C for _ in range(N)]
         self.absent = [[0.0] * C for _ in range(N)]
 
@@ -31,15 +33,18 @@ class Slow:
                 self.present[i][c] = 0.6 * self.present[i][c] + 0.4 * clamped
                 self.absent[i][c] = 0.6 * self.absent[i][c] + 0.4 * (1 - clamped)
                 if mask[b][c]:
-                    agreement = self.present[i][c] * clamped + self.absent[i][c] * (1 - clamped)
+                    agreement = self.present[i][c] * clamped
+                    if self.config.elr_form == "both":
+                        agreement += self.absent[i][c] * (1 - clamped)
                     entropy = -(y[b][c] * log(p) + (1 - y[b][c]) * log(1 - p))
                     total += (entropy + 1.7 * log(1 - agreement)) / counted
         return total
 
 
-def test_losses_and_averages_are_those_of_the_formula_epoch_after_epoch() -> None:
+@pytest.mark.parametrize("config", [CONFIG, PRESENT])
+def test_losses_and_averages_are_those_of_the_formula_epoch_after_epoch(config: ELRConfig) -> None:
     draw = torch.Generator().manual_seed(0)
-    slow, memory = Slow(), NVUMMemory(N, 2 * C, dtype=torch.float64)
+    slow, memory = Slow(config), NVUMMemory(N, 2 * C, dtype=torch.float64)
     targets_NC = (torch.rand(N, C, generator=draw) < 0.4).double()
     mask_NC = torch.rand(N, C, generator=draw) < 0.8
     for _ in range(4):
@@ -48,7 +53,7 @@ def test_losses_and_averages_are_those_of_the_formula_epoch_after_epoch() -> Non
             logits_BC = 4 * torch.randn(len(rows), C, generator=draw, dtype=torch.float64)
             targets_BC, mask_BC = targets_NC[rows.clamp(min=0)], mask_NC[rows.clamp(min=0)]
             parts = elr_step(
-                logits_BC, targets_BC, mask_BC, rows, memory=memory, config=CONFIG, num_global=int((rows >= 0).sum())
+                logits_BC, targets_BC, mask_BC, rows, memory=memory, config=config, num_global=int((rows >= 0).sum())
             )
             expected = slow.loss(logits_BC.tolist(), targets_BC.tolist(), mask_BC.tolist(), rows.tolist())
             assert float(parts.loss) == pytest.approx(expected, rel=1e-12)

@@ -113,6 +113,12 @@ METHODS: dict[str, StudyMethod] = {
         role="baseline",
         space={"elr_weight": Uniform(low=0.1, high=10.0, log=True), "elr_decay": Uniform(low=0.3, high=0.95)},
     ),
+    "elr, present alone": StudyMethod(
+        loss="elr",
+        role="baseline",
+        settings={"elr_form": "present"},
+        space={"elr_weight": Uniform(low=1.0, high=20.0, log=True), "elr_decay": Uniform(low=0.3, high=0.95)},
+    ),
     "asl": StudyMethod(
         loss="asl",
         role="baseline",
