@@ -9,7 +9,7 @@ import pytest
 from tests.trainer.profile_cases import steps
 from trainer.profile.device_busy import covered
 from trainer.profile.measurements import PartName
-from trainer.profile.page_cache import Piece, drop
+from trainer.profile.page_cache import Piece, cached, drop
 from trainer.profile.recorder import Moment, Recorder
 from trainer.profile.split import Quantiles, mean_parts_s, splits, timeline
 
@@ -125,13 +125,17 @@ def test_a_gpu_is_busy_while_at_least_one_kernel_runs() -> None:
 
 
 def test_dropping_pages_changes_no_file(tmp_path: Path) -> None:
+    """What was read is in the page cache; after it was dropped at most as much is, and the bytes are the same."""
     path = tmp_path / "file"
     path.write_bytes(bytes(range(256)) * 4096)
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)
         pieces = [Piece(file, offset, 1000) for offset in range(0, 1 << 20, 1 << 16)]
+        os.pread(file, 1 << 20, 0)
+        assert cached(pieces) == 1.0
         assert 0.0 <= drop(pieces) <= 1.0
         assert os.pread(file, 256, 512) == bytes(range(256))
+        assert cached(pieces[:1]) == 1.0, "it was read again"
     finally:
         os.close(file)
