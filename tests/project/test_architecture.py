@@ -10,6 +10,9 @@ RUNTIME = ("pipeline.loaders", "pipeline.order", "pipeline.augment", "pipeline.b
 """What runs on a bare GPU machine with torch, numpy and pyarrow."""
 
 NOT_ON_A_GPU_MACHINE = ("polars", "pipeline.packing")
+AFTER_TRAINING = ("trainer.predict", "trainer.commands.predict", "trainer.export", "trainer.commands.export")
+"""What decodes image files with the packing code, or tells of datasets: nothing that trains may import it."""
+
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "common", "helpers", "helper", "misc"}
 
 FILES = source_files(*LAYERS)
@@ -40,7 +43,7 @@ def test_training_needs_neither_polars_nor_the_packing_code() -> None:
     offences = [
         " -> ".join([*chain, name])
         for module in MODULES
-        if any(is_within(module, package) for package in RUNTIME)
+        if any(is_within(module, package) for package in RUNTIME) and not is_after_training(module)
         for chain in import_chains(module)
         for name in imported_names(MODULES[chain[-1]])
         if any(is_within(name, banned) for banned in NOT_ON_A_GPU_MACHINE)
@@ -48,8 +51,27 @@ def test_training_needs_neither_polars_nor_the_packing_code() -> None:
     assert not offences
 
 
+def test_only_their_commands_lead_to_what_comes_after_training() -> None:
+    offences = [
+        f"{module} imports {name}"
+        for module, path in MODULES.items()
+        if not is_after_training(module) and module.partition(".")[0] != "tools" and module != "trainer.cli"
+        for name in imported_names(path)
+        if is_after_training(name)
+    ]
+    assert not offences
+
+
+def is_after_training(module: str) -> bool:
+    """Return whether a module is one of those that training must do without."""
+    return any(is_within(module, package) for package in AFTER_TRAINING)
+
+
 def import_chains(module: str) -> list[list[str]]:
-    """Return for each of our modules that `module` imports, itself first, one chain of imports that leads there."""
+    """Return for each of our modules that `module` imports, itself first, one chain of imports that leads there.
+
+    The command line names all commands; chains end where one leaves training behind.
+    """
     chains = {module: [module]}
     waiting = [module]
     while waiting:
@@ -57,7 +79,7 @@ def import_chains(module: str) -> list[list[str]]:
         for name in imported_names(MODULES[importer]):
             parents = [name[:end] for end, letter in enumerate(name) if letter == "."]
             for found in (*parents, name):  # importing a.b.c runs a and a.b too
-                if found in MODULES and found not in chains:
+                if found in MODULES and found not in chains and not is_after_training(found):
                     chains[found] = [*chains[importer], found]
                     waiting.append(found)
     return list(chains.values())

@@ -45,6 +45,10 @@ CXR_TRAIN = {
     ],
     "compare": ["FILE|NAME", "--out", "--jobs", "--restart", "--dry-run", "--report-only"],
     "suspects": ["--run", "--top", "--finding", "--clean", "--source", "--device"],
+    "predict": [
+        "IMAGES...", "--run", "--manifest", "--root", "--split", "--out", "--thresholds", "--strict", "--checkpoint",
+        "--batch-size", "--workers", "--device",
+    ],
     "profile": [
         "--loader", "--pack", "--label-space", "--model", "--loss", "--epochs", "--recipe", "--set", "--max-seconds",
         "--json", "--html", "--compare", "--tolerance",
