@@ -96,7 +96,9 @@ def profile(
         epoch = run_steps(step, parts.train_loader, parts, seconds=left.share(EPOCH_SHARE))
         ranks.largest(0)
         if config.loader.backend != "synthetic":
-            stages["loader"] = load(parts.train_loader, step.device, left.share(LOADER_SHARE))
+            stages["loader"] = load(
+                parts.train_loader, step.device, left.share(LOADER_SHARE), prefetch=config.loader.prefetch
+            )
         stages |= _device_stages(config, data, step.device, left)
         synthetic_loader = stack.enter_context(
             open_loader(

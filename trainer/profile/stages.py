@@ -39,7 +39,10 @@ SAMPLE_BYTES = 256 << 20
 
 
 FEW_BATCHES = 8
-"""That a loader must have given before it is judged: the first ones come from what it reads ahead."""
+"""That a loader must have given before it is judged, beside those that it reads ahead."""
+
+PATIENCE_S = 10.0
+"""After which a loader is judged by fewer."""
 
 READERS = {"dali": 2, "reference": 1}
 """Threads that read in loaders that do not read by `loader.num_threads`."""
@@ -255,27 +258,35 @@ def repeated(
                 return watch.stage(times * num_images, num_bytes=times * num_bytes)
 
 
-def load(loader: Loader, device: torch.device, seconds: float) -> Stage:
+def load(loader: Loader, device: torch.device, seconds: float, *, prefetch: int) -> Stage:
     """Return how fast a loader fills batches for somebody who does nothing with them.
 
-    Of an epoch that is longer than the time, from its first batch on; of shorter ones, whole. A few batches are waited
-    for, however slow they are.
+    Of an epoch that is longer than the time, after the batches that lay ready when the first one came; of shorter
+    epochs, whole. A few batches are waited for, however slow they are.
+
+    Args:
+        loader: as training has it.
+        device: where its batches go.
+        seconds: about as long.
+        prefetch: `loader.prefetch`.
     """
     watch, num_images, num_batches, epoch = Watch(device), 0, 0, 0
+    patience_s = max(5 * seconds, PATIENCE_S)
     while True:
-        after_first: Watch | None = None
-        num_after_first = 0
+        steady: Watch | None = None
+        num_steady = 0
         with closing(loader.train_batches(epoch)) as batches:
-            for loaded in batches:
+            for number, loaded in enumerate(batches, start=1):
                 num_rows = len(loaded.batch.sample_index_B)
                 num_images, num_batches = num_images + num_rows, num_batches + 1
-                if after_first is None:
-                    after_first = Watch(device)
-                else:
-                    num_after_first += num_rows
-                if watch.elapsed_s > seconds and (num_batches >= FEW_BATCHES or watch.elapsed_s > 5 * seconds):
-                    if epoch == 0 and num_after_first:
-                        return after_first.stage(num_after_first)
+                if steady is not None:
+                    num_steady += num_rows
+                elif number == prefetch:
+                    steady = Watch(device)
+                is_enough = num_batches >= prefetch + FEW_BATCHES or watch.elapsed_s > patience_s
+                if watch.elapsed_s > seconds and is_enough:
+                    if epoch == 0 and steady is not None and num_steady:
+                        return steady.stage(num_steady)
                     return watch.stage(num_images)
         epoch += 1
 
