@@ -72,13 +72,14 @@ def native_step(inputs: NVUMInputs) -> LossParts:
     assert library is not None
     logits_BC, config, memory, perm_B = inputs.logits_BC, inputs.config, inputs.memory, inputs.perm_B
     batch_size, num_outputs = logits_BC.shape
-    lam = float(inputs.lam)
+    lam, is_elementwise = float(inputs.lam), config.regulariser == "elementwise"
+    entry_share = inputs.entry_share
     rows_BC, grad_BC = torch.empty_like(logits_BC), torch.empty_like(logits_BC)
     loss, bce, reg = torch.empty_like(_SCALAR), torch.empty_like(_SCALAR), torch.empty_like(_SCALAR)
     num_rows_skipped, num_rows_nonfinite = torch.empty_like(_COUNT), torch.empty_like(_COUNT)
     settings = _SETTINGS.pack(
-        inputs.entry_share,
-        inputs.term_share,
+        entry_share,
+        entry_share if is_elementwise else inputs.term_share,
         lam,
         1 - lam,
         config.memory_decay,
@@ -87,7 +88,7 @@ def native_step(inputs: NVUMInputs) -> LossParts:
         config.reg_weight,
         config.clamp,
         1 - config.clamp,
-        config.regulariser == "elementwise",
+        is_elementwise,
         inputs.mask_BC.dtype != torch.bool,
     )
     arrays = _ARRAYS.pack(
