@@ -71,11 +71,11 @@ def rewritten(readme: str, tables: Mapping[str, Any], results: Path) -> str:
         "demo": demo_table(read(results / f"{demo['csv']}.csv"), demo["methods"]),
     }
     for name, text in texts.items():
-        marked = re.compile(rf"<!-- {name} -->.*?<!-- /{name} -->", re.DOTALL)
-        if len(marked.findall(readme)) != 1:
-            raise ValueError(f"README.md: expected one table between <!-- {name} --> and <!-- /{name} -->")
-        replacement = f"<!-- {name} -->\n{text}<!-- /{name} -->"
-        readme = marked.sub(lambda _, replacement=replacement: replacement, readme)
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        if readme.count(begin) != 1 or readme.count(end) != 1:
+            raise ValueError(f"README.md: expected one table between <!-- {name} --> and {end}")
+        before, _, rest = readme.partition(begin)
+        readme = before + begin + text + end + rest.partition(end)[2]
     return readme
 
 
