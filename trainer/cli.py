@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 from pipeline.console import run_command_line
 from trainer.commands.compare import compare
 from trainer.commands.evaluate import evaluate
+from trainer.commands.export import export
 from trainer.commands.predict import predict
 from trainer.commands.profile import profile
 from trainer.commands.suspects import suspects
@@ -39,7 +40,7 @@ app = typer.Typer(
 )
 # The bare command trains; a callback, since a second command would take that place from a first one.
 app.callback(invoke_without_command=True, help=HELP)(train)
-for command in (evaluate, compare, suspects, predict, profile):
+for command in (evaluate, compare, suspects, export, predict, profile):
     app.command()(command)
 
 

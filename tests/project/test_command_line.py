@@ -45,6 +45,7 @@ CXR_TRAIN = {
     ],
     "compare": ["FILE|NAME", "--out", "--jobs", "--restart", "--dry-run", "--report-only"],
     "suspects": ["--run", "--top", "--finding", "--clean", "--source", "--device"],
+    "export": ["--run", "--out", "--format", "--checkpoint"],
     "predict": [
         "IMAGES...", "--run", "--manifest", "--root", "--split", "--out", "--thresholds", "--strict", "--checkpoint",
         "--batch-size", "--workers", "--device",

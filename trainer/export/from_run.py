@@ -8,6 +8,9 @@ import torch
 from manifests.errors import ConfigError
 from pipeline.errors import PackError
 from pipeline.pack import read_pack_json
+from trainer.evaluation.operating import OperatingRule
+from trainer.evaluation.predictions import read_predictions
+from trainer.evaluation.scorecard import thresholds
 from trainer.export.description import ModelDescription, Thresholds
 from trainer.export.image_model import ImageModel
 from trainer.preprocessing import Preprocessing
@@ -44,7 +47,7 @@ def model_of_run(run: Path, *, checkpoint: str = "best", device: torch.device | 
         step=model.step,
         is_teacher=model.is_teacher,
         identities=model.identities,
-        thresholds=thresholds_of(evaluations_of(record, name, model.step)),
+        thresholds=thresholds_of(run, evaluations_of(record, name, model.step)),
     )
     return ImageModel(module=model.module, description=description, device=model.device)
 
@@ -80,19 +83,20 @@ def evaluations_of(record: RunRecord, checkpoint: str, step: int) -> list[dict[s
     return [entry for entry in record.evaluations if (entry["checkpoint"], entry["step"]) == (checkpoint, step)]
 
 
-def thresholds_of(evaluations: list[dict[str, Any]]) -> Thresholds | None:
-    """Return the thresholds of the last evaluation that has some for the model's own outputs."""
+def thresholds_of(run: Path, evaluations: list[dict[str, Any]]) -> Thresholds | None:
+    """Return the thresholds that the last of the evaluations chose for the model's own outputs, if any did."""
     for entry in reversed(evaluations):
         operating = entry.get("operating")
-        if operating is None or operating["num_images"] == 0 or entry.get("outputs") is not None:
+        if operating is None or operating["predictions"] is None or entry.get("outputs") is not None:
             continue
-        rule = operating["rule"]
-        points = {finding["finding"]: finding.get("operating_point") for finding in entry["findings"]}
+        file = run / operating["predictions"]
+        if not file.is_file():
+            continue
+        rule = OperatingRule(**operating["rule"])
+        chosen = thresholds(read_predictions(file), rule)
         return Thresholds(
-            rule=rule["name"] + ("" if rule["at_least"] is None else f" {rule['at_least']:g}"),
+            rule=rule.name + ("" if rule.at_least is None else f" of at least {rule.at_least:g}"),
             num_images=operating["num_images"],
-            values={
-                name: None if point is None else float(point["chosen"]["threshold"]) for name, point in points.items()
-            },
+            values={finding: None if found is None else found.threshold for finding, found in chosen.items()},
         )
     return None

@@ -19,7 +19,7 @@ def summary(record: RunRecord) -> str:
         images = next((f" on {start['num_train']:,} images" for start in record.of_kind("start")), "")
         trained = (
             f"The model {record.setting('model', 'name') or 'of this run'} was trained{images} for {num_epochs} "
-            f"epoch{'s' if num_epochs != 1 else ''}{_method(record)}."
+            f"epoch{'s' if num_epochs != 1 else ''}{method_phrase(record)}."
         )
     else:
         trained = "No epoch of this run has ended yet."
@@ -62,14 +62,7 @@ def history(record: RunRecord) -> dict[str, Any]:
     }
 
 
-_STATIONS = {"start": "started", "resume": "went on", "stop": "stopped", "end": "ended"}
-
-_NOT_SHOWN = {"event", "best_epoch", "best_valid_mean_auroc", "preprocessing"}
-"""The best epoch is in the curves, counted from 1 as people do; events count from 0. What becomes of an
-image is for `cxr-train predict`."""
-
-
-def _method(record: RunRecord) -> str:
+def method_phrase(record: RunRecord) -> str:
     """Return how it was trained, as the end of a sentence; nothing where the configuration does not say."""
     loss, teacher = record.setting("loss", "name"), record.setting("ema", "enabled") == "on"
     if loss == "nvum":
@@ -78,3 +71,10 @@ def _method(record: RunRecord) -> str:
     if loss == "bce":
         return " with binary cross-entropy" + (" and an EMA teacher" if teacher else "")
     return f" with the loss {loss}" if loss else ""
+
+
+_STATIONS = {"start": "started", "resume": "went on", "stop": "stopped", "end": "ended"}
+
+_NOT_SHOWN = {"event", "best_epoch", "best_valid_mean_auroc", "preprocessing"}
+"""The best epoch is in the curves, counted from 1 as people do; events count from 0. What becomes of an
+image is for `cxr-train predict`."""
