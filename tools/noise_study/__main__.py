@@ -75,7 +75,8 @@ def main() -> None:
     parser.add_argument("--on", choices=("probe", "films"), default="probe", help="features or images (default: probe)")
     parser.add_argument("--method", action="append", choices=list(METHODS), help="only these (default: all)")
     parser.add_argument("--trials", type=int, default=6, help="trials of each method (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=10, help="reported seeds, from 10 on (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=10, help="reported seeds (default: %(default)s)")
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="the first of them (default: %(default)s)")
     parser.add_argument("--rows", type=Path, help="table of this file instead, of the trials that it has")
     parser.add_argument("--films", type=Path, default=Path("noise-study"), help="folder of films and their runs")
     arguments = parser.parse_args()
@@ -89,7 +90,7 @@ def main() -> None:
                     run_once(ground.trials, ground.tuned, name, trial, seed)
     elif arguments.part == "seeds":
         trials = read(ground.trials)
-        for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds):
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             for name in names:
                 trial = chosen_trial(trials, name, num_trials=num_trials, seeds=ground.tuning_seeds)
                 run_once(ground.seeds, ground.reported, name, trial, seed)
