@@ -53,7 +53,7 @@ class RelayConfig:
     """What the method can be told.
 
     By default ppv and sensitivity are about what noisy validation chose on the probe of NOISE_STUDY.md, where each is a
-    half: to take labels for worse than they are did less harm there than the reverse.
+    half.
     """
 
     relay_generations: int = 4
