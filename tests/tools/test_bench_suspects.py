@@ -8,7 +8,7 @@ import pytest
 
 from manifests.table import read_manifest
 from tests.factories import make_manifest
-from tools import bench_suspects
+from tools import bench_suspects, suspect_scores
 from tools.bench_suspects import BASELINE, Ranked, cleanlab_scores, fold_of, paired, report, without_fold
 
 
@@ -35,6 +35,32 @@ def test_a_patient_is_in_one_fold_and_left_out_of_its_labels_alone(tmp_path: Pat
         assert {fold_of(str(whole.strings("patient_id")[row]), 3) for row in rows} == {fold}
         left_out += rows
     assert sorted(left_out) == np.flatnonzero(whole.in_split("train")).tolist()
+
+
+def test_rates_of_labels_that_are_never_wrong_suspect_only_what_the_model_denies() -> None:
+    labels = np.random.default_rng(0).random((200, 2)) < 0.3
+    sure = np.where(labels, 0.999, 0.001)
+    assert (suspect_scores.with_rates(sure, labels, 0.999) < 0.1).all()
+    probs = np.random.default_rng(1).random((200, 2))
+    scores = suspect_scores.with_rates(probs, labels, 0.5)
+    for column in range(2):
+        present, absent = labels[:, column], ~labels[:, column]
+        assert (np.diff(scores[present, column][np.argsort(probs[present, column])]) <= 1e-12).all()
+        assert (np.diff(scores[absent, column][np.argsort(probs[absent, column])]) >= -1e-12).all()
+
+
+def test_every_measure_of_suspicion_ranks_a_trained_world(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(suspect_scores, "RESULTS", tmp_path)
+    monkeypatch.setattr(suspect_scores, "NUM_ROWS", 300)
+    monkeypatch.setattr("sys.argv", ["suspect_scores", "--seeds", "0", "--epochs", "3"])
+    suspect_scores.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * 6 == (tmp_path / "suspect_scores.csv").read_text().count("\n") - 1
+    case = suspect_scores.trained(0, 3)
+    ours = suspect_scores.ranked(case, "memory", "distance")
+    assert case.is_wrong_NC.sum() > ours.num_found[2] > 0
 
 
 def test_differences_are_paired_by_seed() -> None:

@@ -138,6 +138,11 @@ def test_a_memory_that_always_saw_the_same_says_just_that() -> None:
     for _ in range(num_epochs):
         rows_ND = 0.7 * rows_ND + 0.3 * torch.cat([p_NC, 1 - p_NC], dim=1)
     assert torch.allclose(remembered_probs(Memory(rows_ND, prior_C, num_epochs, elr)), p_NC, atol=1e-5)
+    relay = config_of("relay", relay_generations=3, relay_decay=0.5)
+    handed_on_ND = torch.cat([z_NC, 0.5 * z_NC], dim=1)  # one epoch of the third generation
+    assert torch.allclose(remembered_probs(Memory(handed_on_ND, prior_C, 5, relay)), p_NC, atol=1e-5)
+    first_ND = torch.cat([torch.zeros_like(z_NC), 0.75 * z_NC], dim=1)  # two of the first
+    assert torch.allclose(remembered_probs(Memory(first_ND, prior_C, 2, relay)), p_NC, atol=1e-5)
     rows_ND[1] = 0
     assert remembered_probs(Memory(rows_ND, prior_C, num_epochs, elr))[1].isnan().all(), "never written"
 
