@@ -48,8 +48,9 @@ from tools.demo_comparison import RECIPE
 from tools.demo_data import write_release
 from trainer.compare.student_t import t_quantile
 from trainer.suspects.found import SHARES, Found, found, num_read
+from trainer.suspects.listing import Truth
 from trainer.suspects.opinions import Opinions, ask_model, read_opinions
-from trainer.suspects.report import Truth, truth_of
+from trainer.suspects.report import truth_of
 from trainer.suspects.scores import suspicion, with_prior
 from trainer.trained_model import load_trained_model
 

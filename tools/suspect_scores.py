@@ -125,7 +125,7 @@ def with_rates(probs_NC: np.ndarray, labels_NC: np.ndarray, rate: float) -> np.n
     present_NC = false_C * (1 - there_NC) / (hit_C * there_NC + false_C * (1 - there_NC))
     missed_NC = (1 - hit_C) * there_NC
     absent_NC = missed_NC / (missed_NC + (1 - false_C) * (1 - there_NC))
-    return np.where(labels_NC, present_NC, absent_NC)
+    return np.asarray(np.where(labels_NC, present_NC, absent_NC))
 
 
 if __name__ == "__main__":

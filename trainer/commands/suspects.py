@@ -47,7 +47,8 @@ def suspects(
         raise ConfigError(f"--source {source}: expected auto, memory or model")
     config = SuspectsConfig(
         run=run, top=top, findings=tuple(dict.fromkeys(finding or ())), clean=clean,
-        source=source, device=device,
+        source=source,  # type: ignore[arg-type]  # checked above
+        device=device,
     )  # fmt: skip
     with progress_bar("images") as progress:
         task = progress.add_task("suspects", total=None, visible=False)
