@@ -45,11 +45,12 @@ def named_files(images: Sequence[Path]) -> ImageFiles:
     found = [file for path in images for file in (_below(path) if path.is_dir() else [path])]
     if not found:
         raise ConfigError(f"{', '.join(map(str, images))}: no file in it; name a folder of images")
-    once = list({os.path.abspath(file): file for file in reversed(found)}.values())[::-1]  # noqa: PTH100 - links stay
+    first_named: dict[str, Path] = {}
+    for file in found:
+        first_named.setdefault(os.path.abspath(file), file)  # noqa: PTH100 - links stay
+    once = tuple(first_named.values())
     require_readers(map(str, once))
-    return ImageFiles(
-        files=tuple(once), names={"path": [as_text(file) for file in once]}, num_repeated=len(found) - len(once)
-    )
+    return ImageFiles(files=once, names={"path": [as_text(file) for file in once]}, num_repeated=len(found) - len(once))
 
 
 def _below(folder: Path) -> Iterator[Path]:
