@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
@@ -137,8 +137,10 @@ def receive(worker: Worker, task: ShardTask) -> ImagesDone | PackedShard:
 
 def pack_shards(
     tasks: Iterable[ShardTask], num_tasks: int, num_workers: int, on_images: OnImages
-) -> Iterator[PackedShard]:
+) -> Generator[PackedShard, None, None]:
     """Yield each shard when it is done: packed in this process where one worker is enough, else by a pool.
+
+    Closing the generator ends the processes.
 
     Raises:
         WorkerDiedError, OSError, RuntimeError: see `WorkerPool.pack`.

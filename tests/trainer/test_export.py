@@ -26,7 +26,8 @@ from trainer.export.card import model_card
 from trainer.export.description import ModelDescription
 from trainer.export.export import ExportConfig, export
 from trainer.export.from_run import model_of_run
-from trainer.export.graph import ImagesToProbs
+from trainer.export.graph import ImagesToProbs, graph_of
+from trainer.export.image_model import ImageModel
 from trainer.export.training_data import TrainedOn
 from trainer.trained_model import load_trained_model
 
@@ -126,10 +127,9 @@ def test_the_graph_prepares_images_as_a_loader_does(height_px: int, width_px: in
 def test_a_program_that_differs_is_refused_and_nothing_stays(
     evaluated_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = exporting.graph_of
 
-    def brighter(model: exporting.ImageModel) -> ImagesToProbs:
-        graph = real(model)
+    def brighter(model: ImageModel) -> ImagesToProbs:
+        graph = graph_of(model)
         graph.bias += 0.5
         return graph
 

@@ -1,6 +1,8 @@
 """`cxr-train predict`: pixels and probabilities of a pack to the bit, and no file that is dropped in silence."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from pipeline.pack_format import PackFormat
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import pack_manifest
 from pipeline.packing.pixels import read_image
+from pipeline.packing.shard import PackedShard
 from tests.dicom_writer import make_dataset, to_bytes
 from tests.factories import image_names, make_manifest, make_release
 from trainer.cli import app
@@ -116,7 +119,7 @@ def test_every_kind_of_film_is_decoded_as_packing_does(tmp_path: Path) -> None:
 def test_an_iterator_that_is_closed_leaves_no_process_and_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode.tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     files = [path for path in films(tmp_path / "films").values() if path.suffix == ".png"] * 8
     chunks = decoded_chunks(
@@ -131,10 +134,11 @@ def test_an_iterator_that_is_closed_leaves_no_process_and_no_file(
 
 
 def test_a_temporary_folder_that_is_full_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: object) -> None:
+    def full(*arguments: object) -> Iterator[PackedShard]:
         raise OSError(28, "No space left on device")
+        yield
 
-    monkeypatch.setattr(decode, "pack_shards", lambda *arguments: (full() for _ in range(1)))
+    monkeypatch.setattr(decode, "pack_shards", full)
     chunks = decoded_chunks(
         [tmp_path], Preprocessing(spec=ImageSpec.square(8), pixel_rule="2"), chunk_size=1, num_workers=1
     )

@@ -19,6 +19,9 @@ class ImagesToProbs(nn.Module):
     is two products with constant matrices: what every format of graphs can say.
     """
 
+    rows_hH: torch.Tensor
+    columns_wW: torch.Tensor
+
     def __init__(self, module: nn.Module, *, height_px: int, width_px: int, out_size_px: int, mean: float, std: float):
         super().__init__()
         self.module = module
@@ -59,4 +62,4 @@ def resample_weights(size_px: int, out_size_px: int) -> npt.NDArray[np.float32]:
     """
     place_o = (np.arange(out_size_px) + 0.5) * size_px / out_size_px - 0.5
     distance_oi = np.abs(place_o[:, None] - np.arange(size_px))
-    return np.maximum(0, 1 - distance_oi).astype(np.float32)
+    return np.asarray(np.maximum(0, 1 - distance_oi), np.float32)

@@ -12,12 +12,12 @@ damaged or a process that dies are met as in packing. Chunks lie in a temporary 
 Shapes: n images of a chunk, H x W px.
 """
 
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
@@ -55,10 +55,10 @@ class Chunk:
 
 def decoded_chunks(
     files: Sequence[Path], preprocessing: Preprocessing, *, chunk_size: int, num_workers: int
-) -> Iterator[Chunk]:
+) -> Generator[Chunk, None, None]:
     """Yield all files, `chunk_size` at a time, in whichever order the chunks are done.
 
-    Which files are in a chunk together depends on nothing but their order. Closing the iterator ends the processes.
+    Which files are in a chunk together depends on nothing but their order. Closing the generator ends the processes.
 
     Args:
         files: what is decoded.
@@ -75,7 +75,7 @@ def decoded_chunks(
     encoding = Encoding() if stored.format == "raw" else replace(stored.encoding, targets=None)
     stored = replace(stored, encoding=encoding)
     starts = range(0, len(files), chunk_size)
-    with tempfile.TemporaryDirectory(prefix="cxr-predict-") as name:
+    with TemporaryDirectory(prefix="cxr-predict-") as name:
         folder = Path(name)
         tasks = (_task(folder, start, tuple(files[start : start + chunk_size]), stored) for start in starts)
         with closing(pack_shards(tasks, len(starts), num_workers, lambda done: None)) as packed:
