@@ -28,6 +28,7 @@ from trainer.export.export import ExportConfig, export
 from trainer.export.from_run import model_of_run
 from trainer.export.graph import ImagesToProbs, graph_of
 from trainer.export.image_model import ImageModel
+from trainer.export.probes import largest_difference, tells_nothing
 from trainer.export.training_data import TrainedOn
 from trainer.trained_model import load_trained_model
 
@@ -142,7 +143,12 @@ def test_a_program_that_differs_is_refused_and_nothing_stays(
 def test_not_a_number_is_a_difference() -> None:
     broken = torch.tensor([[0.5, float("nan")]])
     with pytest.raises(ConfigError, match="differs by nan"):
-        exporting.largest_difference([broken], [torch.tensor([[0.5, 0.5]])], Path("model.pt2"))
+        largest_difference([broken], [torch.tensor([[0.5, 0.5]])], Path("model.pt2"))
+
+
+def test_a_comparison_that_tells_nothing_is_known() -> None:
+    assert tells_nothing(torch.tensor([[0.0, 1.0]]))
+    assert not tells_nothing(torch.tensor([[0.0, 1.0], [0.0, 0.999]]))
 
 
 def test_mistakes_are_refused(
@@ -206,7 +212,7 @@ def test_the_card_says_what_is_not_known(evaluated_run: Path, tmp_path: Path) ->
     (run / "config.json").write_text(json.dumps(config))
     report = export(ExportConfig(run=run, checkpoint="last", out=tmp_path / "out"))
     card = (tmp_path / "out" / "model_card.md").read_text()
-    assert not report.is_evaluated
+    assert [note for note in report.notes if "was not evaluated" in note]
     assert "Not evaluated" in card
     assert "Training data\n\nNot known: the pack" in card
     assert load_exported(tmp_path / "out").description.preprocessing.spec.size == "32"

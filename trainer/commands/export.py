@@ -48,9 +48,5 @@ def show(report: "ExportReport") -> None:
         difference = report.differences.get(path.name)
         told = "" if difference is None else f" (differs by at most {difference:.1e})"
         out.print(f"{path}{told}", markup=False)
-    if not report.is_evaluated:
-        err.print(
-            "note: this checkpoint was not evaluated, so the model card has no numbers: run `cxr-train evaluate` first",
-            style="yellow",
-            markup=False,
-        )
+    for note in report.notes:
+        err.print(f"note: {note}", style="yellow", markup=False)

@@ -49,6 +49,10 @@ Examples:
 - `torchrun --nproc-per-node 8 -m trainer.cli --out DIR --resume auto`: eight GPUs, in a job that may be started again.
 
 - `cxr-train evaluate --run DIR`: AUROC on the split test, and a report.
+
+- `cxr-train predict --run DIR IMAGES...`: probabilities for image files.
+
+- `cxr-train export --run DIR`: the model with its card, for other code.
 """
 
 RESUME_LAST, RESUME_AUTO = "last", "auto"

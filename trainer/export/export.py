@@ -9,17 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from manifests.atomic import fsync_directory, write_bytes_atomically
 from manifests.errors import ConfigError
-from pipeline.loaders.reference import DamagedSampleError, SampleReader
-from pipeline.pack import open_pack
 from trainer.export.card import model_card
 from trainer.export.from_run import evaluations_of, model_of_run
 from trainer.export.graph import graph_of
 from trainer.export.image_model import ImageModel
+from trainer.export.probes import largest_difference, probe_images, tells_nothing
 from trainer.export.programs import require_onnx, write_program
 from trainer.export.training_data import trained_on
 from trainer.export.weights_file import SUFFIX, WEIGHTS_FILE, read_weights, write_weights
@@ -29,12 +27,6 @@ from trainer.run_folder import RunFolder
 
 FORMATS = ("safetensors", "pt2", "onnx")
 CONFIG_FILE, CARD_FILE = "config.json", "model_card.md"
-
-LARGEST_DIFFERENCE = 1e-4
-"""Of a probability, between the run's model and a program; rounding in another order makes 1e-6."""
-
-NUM_PROBES = 16
-"""Images of the pack that a program is compared on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +74,8 @@ class ExportReport:
     differences: Mapping[str, float]
     """File of a program -> largest difference of a probability to the run's own model."""
 
-    is_evaluated: bool
-    """Whether the card has numbers of this checkpoint."""
+    notes: tuple[str, ...] = ()
+    """What a user of the files must know."""
 
 
 def export(config: ExportConfig) -> ExportReport:
@@ -103,37 +95,32 @@ def export(config: ExportConfig) -> ExportReport:
     if target.exists():
         raise ConfigError(f"{target}: exists already; choose another --out, or delete it to export again")
     model = model_of_run(config.run, checkpoint=config.checkpoint)
-    record = read_record(config.run)
-    evaluations = evaluations_of(record, model.description.checkpoint, model.description.step)
     try:
         if config.is_file:
             target.parent.mkdir(parents=True, exist_ok=True)
             _write_weights(target, model)
-            return ExportReport(files=(target,), differences={}, is_evaluated=bool(evaluations))
+            return ExportReport(files=(target,), differences={})
         with _whole_folder(target) as folder:
-            differences = _write_folder(folder, config, model, record)
+            differences, notes = _write_folder(folder, config, model, read_record(config.run))
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written ({error})") from error
-    return ExportReport(files=tuple(sorted(target.iterdir())), differences=differences, is_evaluated=bool(evaluations))
+    return ExportReport(files=tuple(sorted(target.iterdir())), differences=differences, notes=tuple(notes))
 
 
-def _write_folder(folder: Path, config: ExportConfig, model: ImageModel, record: RunRecord) -> dict[str, float]:
-    """Write everything into `folder`; return the programs' differences."""
-    _write_weights(folder / WEIGHTS_FILE, model)
-    differences = {}
-    programs = [name for name in FORMATS if name in config.formats and name != "safetensors"]
-    if programs:
-        graph = graph_of(model)
-        probes_B1HW = probe_images(config.run)
-        expected_BC = replace(model, description=replace(model.description, precision="fp32")).probs(probes_B1HW)
-        for name in programs:
-            file = folder / f"model.{name}"
-            program = write_program(file, graph, probes_B1HW[:2], model.description)
-            # All at once and the first alone: the number of images is open.
-            found = [program(probes_B1HW), program(probes_B1HW[:1])]
-            differences[file.name] = largest_difference(found, [expected_BC, expected_BC[:1]], file)
+def _write_folder(
+    folder: Path, config: ExportConfig, model: ImageModel, record: RunRecord
+) -> tuple[dict[str, float], list[str]]:
+    """Write everything into `folder`; return the programs' differences, and notes."""
     description = model.description
+    _write_weights(folder / WEIGHTS_FILE, model)
+    programs = [folder / f"model.{name}" for name in FORMATS if name in config.formats and name != "safetensors"]
+    differences, notes = _write_programs(programs, config.run, model) if programs else ({}, [])
     evaluations = evaluations_of(record, description.checkpoint, description.step)
+    if not evaluations:
+        notes.append(
+            f"the {description.checkpoint} checkpoint was not evaluated, so the model card has no numbers: run "
+            "`cxr-train evaluate` first"
+        )
     training = RunFolder(folder=config.run).read_config()
     card = model_card(
         description,
@@ -147,7 +134,26 @@ def _write_folder(folder: Path, config: ExportConfig, model: ImageModel, record:
     files = {path.name: _about(path, differences) for path in sorted(folder.iterdir())}
     content = description.as_values() | {"torch": torch.__version__, "files": files}
     write_bytes_atomically(folder / CONFIG_FILE, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
-    return differences
+    return differences, notes
+
+
+def _write_programs(files: Sequence[Path], run: Path, model: ImageModel) -> tuple[dict[str, float], list[str]]:
+    """Write a program a file, each compared with the model; return the differences, and notes."""
+    graph, probes_B1HW = graph_of(model), probe_images(run)
+    in_float32 = replace(model, description=replace(model.description, precision="fp32"))
+    expected_BC = in_float32.probs(probes_B1HW)
+    differences = {}
+    for file in files:
+        program = write_program(file, graph, probes_B1HW[:2], model.description)
+        # All at once and the first alone: the number of images is open.
+        found = [program(probes_B1HW), program(probes_B1HW[:1])]
+        differences[file.name] = largest_difference(found, [expected_BC, expected_BC[:1]], file)
+    if tells_nothing(expected_BC):
+        return differences, [
+            f"every probability on {len(probes_B1HW)} images of the pack is exactly 0 or 1: the model is hardly "
+            "trained, and comparing programs with it tells nothing"
+        ]
+    return differences, []
 
 
 def _write_weights(path: Path, model: ImageModel) -> None:
@@ -158,45 +164,6 @@ def _write_weights(path: Path, model: ImageModel) -> None:
     same = again.keys() == state.keys() and all(torch.equal(again[name], value) for name, value in state.items())
     if not same or description != model.description:
         raise ConfigError(f"{path}: what was written is not what is read back; is the disk damaged?")
-
-
-def probe_images(run: Path) -> torch.Tensor:
-    """Return uint8 [B, 1, H, W]: images of the run's pack, from all over it, at least two.
-
-    Raises:
-        PackError: the pack is gone or cannot be read.
-        ConfigError: it has no image that can.
-    """
-    folder = RunFolder(folder=run).read_config().data.pack
-    assert folder is not None, "settled when the run began"
-    pack = open_pack(Path(folder))
-    there_n = np.setdiff1d(np.arange(pack.num_samples), np.array(pack.rejected, np.int64))
-    chosen_n = there_n[np.linspace(0, len(there_n) - 1, min(NUM_PROBES, len(there_n))).astype(np.int64)]
-    reader, images = SampleReader(pack), []
-    for sample_index in chosen_n.tolist():
-        try:
-            images.append(reader.read(sample_index))
-        except DamagedSampleError:
-            continue
-    if not images:
-        raise ConfigError(f"{pack.folder}: no image can be read, so nothing tells whether a program is right")
-    images_BHW = np.stack(images * 2 if len(images) == 1 else images)
-    return torch.from_numpy(images_BHW)[:, None]
-
-
-def largest_difference(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor], file: Path) -> float:
-    """Return the largest difference of a probability.
-
-    Raises:
-        ConfigError: it is larger than `LARGEST_DIFFERENCE`, or no number.
-    """
-    worst = max(float((one - other).abs().max()) for one, other in zip(found, expected, strict=True))
-    if not worst <= LARGEST_DIFFERENCE:
-        raise ConfigError(
-            f"{file.name}: a probability differs by {worst:.1e} from the run's own model, at most "
-            f"{LARGEST_DIFFERENCE:.0e} is rounding; nothing was written. Take another --format"
-        )
-    return worst
 
 
 def _about(path: Path, differences: Mapping[str, float]) -> dict[str, object]:
