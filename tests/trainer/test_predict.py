@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -309,3 +310,16 @@ def test_an_exported_model_has_one_state_and_maybe_no_thresholds(evaluated_run: 
     assert (code, "none were chosen" in text) == (2, True)
     code, text = run_command("--run", file, film, *out, "--checkpoint", "last")
     assert (code, "one state only" in text) == (2, True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU here")
+def test_a_gpu_gives_the_probabilities_of_the_cpu(evaluated_run: Path, tmp_path: Path) -> None:
+    files = named_files([films(tmp_path / "films")["gray.png"], tmp_path / "films"])
+    found = {}
+    for device in ("cpu", "cuda"):
+        out = tmp_path / f"{device}.parquet"
+        predict(PredictConfig(model=evaluated_run, out=out, device=device), files)
+        table = pq.read_table(out)
+        found[device] = np.stack([column.to_numpy() for column in table.columns[1:]])
+    assert np.abs(found["cuda"] - found["cpu"]).max() < 2e-3  # convolutions on a GPU may use TF32
