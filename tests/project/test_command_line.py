@@ -47,7 +47,7 @@ CXR_TRAIN = {
     "suspects": ["--run", "--top", "--finding", "--clean", "--source", "--device"],
     "export": ["--run", "--out", "--format", "--checkpoint"],
     "predict": [
-        "IMAGES...", "--run", "--manifest", "--root", "--split", "--out", "--thresholds", "--strict", "--checkpoint",
+        "IMAGES", "--run", "--manifest", "--root", "--split", "--out", "--thresholds", "--strict", "--checkpoint",
         "--batch-size", "--workers", "--device",
     ],
     "profile": [

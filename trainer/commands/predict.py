@@ -19,7 +19,7 @@ def predict(
     images: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="IMAGES...",
+            metavar="IMAGES",
             help="PNG, JPEG, TIFF, JPEG 2000 or DICOM files, or folders of them.",
             show_default=False,
         ),
