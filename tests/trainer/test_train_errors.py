@@ -260,11 +260,15 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         launch.resume({}, out=tmp_path)
 
 
-def test_a_second_interrupt_leaves_at_once(tiny_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_interrupt_leaves_at_once(
+    tiny_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     def twice() -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, handler))
     monkeypatch.setattr(TrainStep, "__call__", before_step(1, twice, TrainStep.__call__))
     with pytest.raises(KeyboardInterrupt):
         launch.train(settings(tiny_pack, BCE), out=tmp_path / "run")
