@@ -60,14 +60,23 @@ def find_recipe(name: str) -> Path:
     Raises:
         ConfigError: neither; the message lists the names.
     """
+    return find_shipped(name, RECIPES, kind="recipe", option="--recipe ")
+
+
+def find_shipped(name: str, folder: Path, *, kind: str, option: str = "") -> Path:
+    """Return the TOML file `name` where it exists, else the one of that name in `folder`, which the package ships.
+
+    Raises:
+        ConfigError: neither; the message begins with `option`, says the `kind` and lists the names.
+    """
     if Path(name).is_file():
         return Path(name)
-    shipped = {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
+    shipped = {path.stem: path for path in sorted(folder.glob("*.toml"))}
     if name in shipped:
         return shipped[name]
     near = get_close_matches(name, shipped, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise ConfigError(f"--recipe {name}: no such file and no such recipe{hint} (there are: {', '.join(shipped)})")
+    raise ConfigError(f"{option}{name}: no such file and no such {kind}{hint} (there are: {', '.join(shipped)})")
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

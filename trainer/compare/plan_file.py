@@ -39,7 +39,7 @@ from manifests.errors import ConfigError
 from trainer.compare.plan import CompareConfig, DataSet, Method, Plan, TestSet, merged, refuse_doubles
 from trainer.compare.plan_tables import PlanFile
 from trainer.compare.presets import PRESETS
-from trainer.recipe import RECIPES, given, read_recipe
+from trainer.recipe import RECIPES, find_shipped, given, read_recipe
 from trainer.sections import Values, check
 
 PLANS = RECIPES / "comparisons"
@@ -95,14 +95,7 @@ def find_plan(name: str) -> Path:
     Raises:
         ConfigError: neither; the message lists the names.
     """
-    if Path(name).is_file():
-        return Path(name)
-    shipped = {path.stem: path for path in sorted(PLANS.glob("*.toml"))}
-    if name in shipped:
-        return shipped[name]
-    near = get_close_matches(name, shipped, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise ConfigError(f"{name}: no such file and no such comparison{hint} (there are: {', '.join(shipped)})")
+    return find_shipped(name, PLANS, kind="comparison")
 
 
 def _refuse_other_tables(content: Mapping[str, Any], source: str) -> None:
