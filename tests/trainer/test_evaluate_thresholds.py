@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import trainer.cli
 from tests.factories import make_pack
 from tests.trainer.expert_findings import write_findings
+from tests.trainer.tiny_runs import trained_small
 from trainer import launch
 from trainer.evaluation import validation_images
 from trainer.evaluation.evaluate import EvaluateConfig, evaluate
@@ -35,13 +36,7 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def trained(packs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings: Values = {
-        "data": {"pack": str(packs[0])},
-        "model": {"name": "small"},
-        "loss": {"name": "bce"},
-        "run": {"epochs": 1, "num_threads": 1, "device": "cpu"},
-    }
-    return launch.train(settings, out=tmp_path_factory.mktemp("runs") / "trained").run
+    return trained_small(packs[0], tmp_path_factory.mktemp("runs") / "trained")
 
 
 @pytest.fixture

@@ -14,13 +14,12 @@ from manifests.errors import ConfigError, ManifestError
 from manifests.expert import RELEASED, read_expert_file
 from tests.factories import image_names, make_manifest, patient_splits
 from tests.trainer.expert_findings import write_findings
-from trainer import launch
+from tests.trainer.tiny_runs import trained_small
 from trainer.evaluation.bootstrap import BootstrapConfig
 from trainer.evaluation.evaluate import EvaluateConfig, evaluate
 from trainer.evaluation.expert import OUTPUTS, combined, read_expert_findings
 from trainer.evaluation.predictions import Predictions, read_predictions
 from trainer.report.run_report import write_report
-from trainer.sections import Values
 
 NUM_IMAGES = 64
 
@@ -34,13 +33,7 @@ def tested() -> list[str]:
 
 @pytest.fixture(scope="module")
 def trained(tiny_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings: Values = {
-        "data": {"pack": str(tiny_pack)},
-        "model": {"name": "small"},
-        "loss": {"name": "bce"},
-        "run": {"epochs": 1, "num_threads": 1, "device": "cpu"},
-    }
-    return launch.train(settings, out=tmp_path_factory.mktemp("runs") / "trained").run
+    return trained_small(tiny_pack, tmp_path_factory.mktemp("runs") / "trained")
 
 
 @pytest.fixture

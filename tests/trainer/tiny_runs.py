@@ -16,6 +16,7 @@ from pipeline.image_spec import ImageSpec
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import pack_manifest
 from tests.factories import make_manifest, make_release
+from trainer import launch
 from trainer.checkpoint import read_checkpoint
 from trainer.events import TIMING_FIELDS, read_events
 from trainer.run_folder import RunFolder
@@ -30,6 +31,18 @@ BCE_EMA: Values = {"loss": {"name": "bce"}, "ema": {"enabled": "on"}}
 NVUM: Values = {"loss": {"name": "nvum"}}
 METHODS = {"bce": BCE, "bce-ema": BCE_EMA, "nvum": NVUM}
 """The three methods that are told apart; nvum with teacher, memory mixup and augmentation, as by default."""
+
+
+def trained_small(pack: Path, out: Path) -> Path:
+    """Train the small network for one epoch with cross-entropy; return the run's folder."""
+    settings: Values = {
+        "data": {"pack": str(pack)},
+        "model": {"name": "small"},
+        "loss": {"name": "bce"},
+        "run": {"epochs": 1, "num_threads": 1, "device": "cpu"},
+    }
+    return launch.train(settings, out=out).run
+
 
 OWN_EVENTS = {"train", "epoch", "end"}
 """Events that tell what was computed; the others tell how the run went."""
