@@ -17,6 +17,9 @@ from tools.noise_study.records import Outcome
 from trainer.evaluation.metrics import mean_of
 from trainer.events import read_events
 
+PRECISION = "bf16"
+"""On a CPU that has instructions for it, a training takes two thirds of the time that it takes in float32."""
+
 
 def train_on_films(
     method: StudyMethod,
@@ -29,8 +32,8 @@ def train_on_films(
 ) -> Outcome:
     """Return what a training on the films of a seed came to.
 
-    The network has no dropout: that setting of a trial is not used. AdamW, as on the probe; what else is fixed is in
-    tools/demo.toml.
+    The network has no dropout: that setting of a trial is not used. AdamW, as on the probe, and products in bfloat16;
+    what else is fixed is in tools/demo.toml.
 
     Args:
         method: what is trained.
@@ -47,7 +50,7 @@ def train_on_films(
     clean = home.parent / "clean.parquet"
     arguments = [
         "--recipe", str(RECIPE), "--epochs", str(size.num_epochs), "--loss", method.loss,
-        "--set", f"run.seed={seed}", "--set", "optim.name=adamw",
+        "--set", f"run.seed={seed}", "--set", "optim.name=adamw", "--set", f"step.precision={PRECISION}",
         "--set", f"optim.weight_decay={settings['weight_decay']}",
         "--set", f"ema.enabled={'on' if method.teacher else 'off'}",
     ]  # fmt: skip
