@@ -117,12 +117,51 @@ static inline void copy(const uint8_t *in, size_t in_stride, uint8_t *out, size_
 }
 
 /*
+ * Tell whether an axis halves its size: each output x but the first and the last is 1, 3, 3 and 1 eighths of the samples
+ * from 2x - 1 on. That is what 1024 px films come to most often, and it needs neither weights nor 32 bits.
+ */
+static int halves(const int32_t *first, const int32_t *weights, size_t taps, size_t out_size) {
+    enum { EIGHTH = 1 << (WEIGHT_BITS - 3) };
+    if (taps < 4) return 0;
+    for (size_t x = 1; x + 1 < out_size; x++) {
+        const int32_t *w = weights + x * taps;
+        int32_t others = 0;
+        for (size_t j = 4; j < taps; j++) others |= w[j];
+        if (first[x] != (int32_t)(2 * x - 1) || w[0] != EIGHTH || w[1] != 3 * EIGHTH || w[2] != 3 * EIGHTH ||
+            w[3] != EIGHTH || others)
+            return 0;
+    }
+    return 1;
+}
+
+/* A half and its neighbours: the sum that `weigh` rounds, divided by an eighth. */
+static inline uint8_t halved(unsigned a, unsigned b, unsigned c, unsigned d) {
+    return (uint8_t)((uint16_t)(a + 3 * (b + c) + d + 4) >> 3);
+}
+
+/* One output of a row or column, whose samples lie `stride` apart. */
+static inline uint8_t weigh_one(const uint8_t *in, size_t stride, const int32_t *weights, size_t taps) {
+    int32_t sum = 1 << (WEIGHT_BITS - 1);
+    for (size_t j = 0; j < taps; j++) sum += in[j * stride] * weights[j];
+    return rounded(sum);
+}
+
+/*
  * Resize every row: out[y][x] = sum over j of weights[x][j] * in[y][first[x] + j]; in: height x width, out: height x
  * out_width. BLOCK rows are turned on their side, so that the same weights serve neighbours in memory.
  * Returns 0, or 1 where there is no memory.
  */
 FOR_EVERY_CPU int cxr_resize_rows(const uint8_t *in, size_t height, size_t width, const int32_t *first,
                                   const int32_t *weights, size_t taps, size_t out_width, uint8_t *out) {
+    if (halves(first, weights, taps, out_width)) {
+        size_t last = out_width - 1;
+        for (size_t y = 0; y < height; y++, in += width, out += out_width) {
+            for (size_t x = 1; x < last; x++) out[x] = halved(in[2 * x - 1], in[2 * x], in[2 * x + 1], in[2 * x + 2]);
+            out[0] = weigh_one(in + first[0], 1, weights, taps);
+            out[last] = weigh_one(in + first[last], 1, weights + last * taps, taps);
+        }
+        return 0;
+    }
     uint8_t *turned = malloc((width + BLOCK - 1) / BLOCK * BLOCK * BLOCK);
     uint8_t tile[BLOCK * BLOCK] = {0}, weighed[BLOCK * BLOCK] = {0};
     if (!turned) return 1;
@@ -151,14 +190,16 @@ FOR_EVERY_CPU int cxr_resize_rows(const uint8_t *in, size_t height, size_t width
  */
 FOR_EVERY_CPU void cxr_resize_columns(const uint8_t *in, size_t width, const int32_t *first, const int32_t *weights,
                                       size_t taps, size_t out_height, uint8_t *out) {
+    int is_half = halves(first, weights, taps, out_height);
     for (size_t y = 0; y < out_height; y++) {
         const uint8_t *rows = in + (size_t)first[y] * width;
         size_t x = 0;
-        for (; x + BLOCK <= width; x += BLOCK) weigh(rows + x, width, weights + y * taps, taps, out + y * width + x);
-        for (; x < width; x++) {
-            int32_t sum = 1 << (WEIGHT_BITS - 1);
-            for (size_t j = 0; j < taps; j++) sum += rows[j * width + x] * weights[y * taps + j];
-            out[y * width + x] = rounded(sum);
+        if (is_half && 0 < y && y + 1 < out_height) {
+            for (uint8_t *line = out + y * width; x < width; x++)
+                line[x] = halved(rows[x], rows[width + x], rows[2 * width + x], rows[3 * width + x]);
+            continue;
         }
+        for (; x + BLOCK <= width; x += BLOCK) weigh(rows + x, width, weights + y * taps, taps, out + y * width + x);
+        for (; x < width; x++) out[y * width + x] = weigh_one(rows + x, width, weights + y * taps, taps);
     }
 }

@@ -83,6 +83,17 @@ def test_compiled_loops_and_pillow_give_the_same_bytes(
         np.testing.assert_array_equal(compiled_HW, fit(gray_HW, placement, reduction))
 
 
+@given(height=st.integers(1, 150), width=st.integers(1, 150), is_black_and_white=st.booleans())
+def test_half_the_size_is_what_pillow_makes_of_it(height: int, width: int, is_black_and_white: bool) -> None:
+    assert kernels.library is not None
+    gray_HW = noise(2 * height, 2 * width) // (128 if is_black_and_white else 1) * (255 if is_black_and_white else 1)
+    placement = place(2 * width, 2 * height, ImageSpec(height_px=height, width_px=width))
+    compiled_HW = fit(gray_HW, placement)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "library", None)
+        np.testing.assert_array_equal(compiled_HW, fit(gray_HW, placement))
+
+
 def test_pad_keeps_the_shape_and_centres_it() -> None:
     placement = place(200, 100, ImageSpec(height_px=64, width_px=64, resize="pad"))
     assert (placement.width, placement.height, placement.x, placement.y) == (64, 32, 0, 16)
