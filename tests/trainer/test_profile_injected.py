@@ -82,6 +82,7 @@ def test_a_sleep_in_the_step_is_computing(tiny_pack: Path, monkeypatch: pytest.M
     measured, verdict = profiled(settings(tiny_pack, NVUM))
     assert verdict.cause == "COMPUTE"
     assert "if the part optimiser + EMA cost nothing" in f"if {verdict.repair.assumption}"
+    assert verdict.repair.bound == "at least", "it waits"
     for split in splits([measured.ranks[0].epoch]):
         assert split.parts["optimiser + EMA"].p50_s >= 0.1
 
@@ -94,7 +95,7 @@ def test_a_huge_augmentation_is_augmenting(tiny_pack: Path, monkeypatch: pytest.
     for module in (step, stages):
         monkeypatch.setattr(module, "augment_params", slowed(module.augment_params, 0.1))
     _, verdict = profiled(settings(tiny_pack, BCE))
-    assert verdict.cause == "AUGMENT"
+    assert (verdict.cause, verdict.repair.bound) == ("AUGMENT", "at least")
     assert verdict.repair.images_per_s > 3 * verdict.images_per_s
 
 

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 
 from tests.trainer.profile_cases import BATCH, PARTS, RATES, measured, on_cpu, rank_measured
-from trainer.profile.measurements import Measurements, StageName
+from trainer.profile.measurements import Measurements, PartName, StageName
 from trainer.profile.model import limits_of
 from trainer.profile.verdict import verdict_of
 from trainer.profile.what_if import exposed_reduce_s, what_ifs
 
 STEP_RATE = BATCH / sum(PARTS.values())
+RAW = "raw instead of encoded images"
 
 
 def disk_of_a_pack_larger_than_memory() -> Measurements:
@@ -35,7 +36,8 @@ def slow_link() -> Measurements:
 
 
 def huge_augmentation() -> Measurements:
-    return on_cpu(measured([rank_measured(parts=PARTS | {"augment": 0.8}, rates=RATES | {"normalise": 10_000.0})]))
+    ranks = [rank_measured(parts=PARTS | {"augment": 0.8}, rates=RATES | {"normalise": 10_000.0}, cores=1.0)]
+    return on_cpu(measured(ranks))
 
 
 def slow_network() -> Measurements:
@@ -55,25 +57,31 @@ def one_slow_rank() -> Measurements:
 
 
 @pytest.mark.parametrize(
-    ("case", "cause", "predicted", "option"),
+    ("case", "cause", "bound", "predicted", "option"),
     [
         # Three quarters are read at 50/s, a quarter at 20,000/s; in memory the step is what is left.
-        (disk_of_a_pack_larger_than_memory, "DISK", STEP_RATE, "cxr-prep pack --size 128"),
-        (slow_storage, "DISK", STEP_RATE, "a local disk for the pack"),
-        (slow_decoder, "DECODE", STEP_RATE, "cxr-prep pack --format raw"),
-        (slow_link, "COPY", STEP_RATE, "--loader resident"),
-        (huge_augmentation, "AUGMENT", BATCH / (sum(PARTS.values()) - PARTS["augment"] + BATCH / 10_000), "a GPU"),
-        (slow_network, "COMPUTE", BATCH / (sum(PARTS.values()) - PARTS["backward"]), "loader.batch_size=20"),
-        (slow_sums, "COMMUNICATION", 2 * STEP_RATE, "loader.batch_size=20"),
-        (one_slow_rank, "STRAGGLER", 4 * BATCH / (sum(PARTS.values()) + 0.01), "other processes"),
+        (disk_of_a_pack_larger_than_memory, "DISK", "", STEP_RATE, "cxr-prep pack --size 128"),
+        (slow_storage, "DISK", "", STEP_RATE, "a local disk for the pack"),
+        (slow_decoder, "DECODE", "", STEP_RATE, "cxr-prep pack --format raw"),
+        (slow_link, "COPY", "", STEP_RATE, "--loader resident"),
+        (
+            huge_augmentation,
+            "AUGMENT",
+            "at most",
+            BATCH / (sum(PARTS.values()) - PARTS["augment"] + BATCH / 10_000),
+            "a GPU",
+        ),
+        (slow_network, "COMPUTE", "at most", BATCH / (sum(PARTS.values()) - PARTS["backward"]), "loader.batch_size=20"),
+        (slow_sums, "COMMUNICATION", "at most", 2 * STEP_RATE, "loader.batch_size=20"),
+        (one_slow_rank, "STRAGGLER", "", 4 * BATCH / (sum(PARTS.values()) + 0.01), "other processes"),
     ],
 )
 def test_every_cause_has_its_verdict_its_option_and_its_exact_prediction(
-    case: object, cause: str, predicted: float, option: str
+    case: object, cause: str, bound: str, predicted: float, option: str
 ) -> None:
     found = case()  # type: ignore[operator]
     verdict = verdict_of(found)
-    assert verdict.cause == cause
+    assert (verdict.cause, verdict.repair.bound) == (cause, bound)
     assert verdict.repair.images_per_s == pytest.approx(predicted)
     assert any(option in text for text in verdict.repair.options)
     assert verdict.evidence[0].startswith("Steps waited for data ")
@@ -115,6 +123,61 @@ def test_on_a_cpu_loading_and_computing_share_the_cores(loading_core_s: float, c
     assert limits.images_per_s == pytest.approx(2 / (loading_core_s + 2 * sum(PARTS.values()) / BATCH))
     assert verdict.cause == cause
     assert any("share 2 cores" in sentence for sentence in verdict.evidence)
+
+
+def test_a_raw_pack_has_another_loader_which_needs_the_cores_of_gathering_alone() -> None:
+    """What the loader does beside decoding, 30 ms of a core an image, goes with it; gathering needs 0.1 ms."""
+    core_s: dict[StageName, float] = {"loader": 0.05, "decode": 0.02, "gather": 0.0001}
+    found = on_cpu(measured([rank_measured(core_s=core_s, cores=2.0, num_cores=2.0)]))
+    verdict = verdict_of(found)
+    assert verdict.cause == "DECODE"
+    assert verdict.repair.images_per_s == pytest.approx(2 / (0.0001 + 2 * sum(PARTS.values()) / BATCH))
+    assert verdict.repair.images_per_s == {row.what: row.images_per_s for row in what_ifs(found)}[RAW]
+
+
+def test_a_raw_pack_that_does_not_fit_into_memory_is_read_from_the_disk() -> None:
+    """An image of 256 x 256 bytes, read at as many bytes a second as those of 8 KiB: 500 of these."""
+    rates = RATES | {"decode": 50.0, "loader": 40.0, "disk": 500.0}
+    found = measured([rank_measured(rates=rates)], train_bytes=10_000 * 8192, free_bytes=100 << 20)
+    verdict = verdict_of(found)
+    assert verdict.cause == "DECODE"
+    assert verdict.repair.images_per_s == pytest.approx(500 / 8)
+    assert verdict.repair.images_per_s == {row.what: row.images_per_s for row in what_ifs(found)}[RAW]
+
+
+@pytest.mark.parametrize("part", ["augment", "loss + memory"])
+@pytest.mark.parametrize(
+    ("of_the_part", "of_the_rest", "bound"),
+    [
+        (0.01, 1.0, "at least"),
+        (1.0, 1.0, "at most"),
+        (1.0, 8.0, "at most"),  # one thread among eight computes
+        (0.3, 0.3, "at most"),  # the cores are somebody else's: every part gets a third of one
+        (0.01, 0.3, "at least"),
+    ],
+)
+def test_without_a_part_that_waits_the_rate_is_a_floor_and_without_one_that_computes_a_ceiling(
+    part: PartName, of_the_part: float, of_the_rest: float, bound: str
+) -> None:
+    """What follows a pause is slower than it is without one, so that more than the pause is won."""
+    parts = PARTS | {part: 0.8}
+    rank = rank_measured(parts=parts)
+    synthetic = tuple(
+        replace(
+            step,
+            spans=tuple(
+                replace(span, core_s=span.wall_s * (of_the_part if span.part == part else of_the_rest))
+                for span in step.spans
+            ),
+        )
+        for step in rank.synthetic
+    )
+    verdict = verdict_of(on_cpu(measured([replace(rank, synthetic=synthetic, num_cores=8.0)])))
+    assert verdict.repair.bound == bound
+    floor_s = BATCH / RATES["normalise"] if part == "augment" else 0.0
+    assert verdict.repair.images_per_s == pytest.approx(BATCH / (sum(parts.values()) - 0.8 + floor_s))
+    said = any(f"The part {part} waits rather than computes" in sentence for sentence in verdict.evidence)
+    assert said == (bound == "at least")
 
 
 def test_a_loader_that_reads_nothing_ahead_adds_up_with_the_step() -> None:
@@ -169,7 +232,7 @@ def test_what_if_table_by_the_model() -> None:
     assert rows["as it is"].hours == pytest.approx(3 * 10_000 / 40 / 3600)
     assert rows["twice the cores"].images_per_s == pytest.approx(80)
     assert rows["all cached"].images_per_s == pytest.approx(40)
-    assert rows["raw instead of encoded images"].images_per_s == pytest.approx(STEP_RATE)
+    assert rows[RAW].images_per_s == pytest.approx(STEP_RATE)
     assert rows["decoding on the GPU"].images_per_s is None, "it is decoded there already"
     # Two loaders with threads of their own, but the four cores that decoding needs are shared: 4 / 0.021 s.
     assert rows["2 GPUs"].images_per_s == pytest.approx(80)

@@ -87,12 +87,12 @@ def page_html(measured: Measurements) -> str:
 
 
 def _key_numbers(verdict: Verdict) -> list[tuple[str, str]]:
-    at_most = "at most, " if verdict.repair.at_most else ""
-    assumption = verdict.repair.assumption
+    repaired = verdict.repair
+    bound = f"{repaired.bound}, " if repaired.bound else ""
     return [
         (shown(verdict.images_per_s), "images/s as it runs"),
         (shown(verdict.model_images_per_s), "images/s by the model"),
-        (shown(verdict.repair.images_per_s), f"images/s {at_most}if {assumption}"),
+        (shown(repaired.images_per_s), f"images/s {bound}if {repaired.assumption}"),
     ]
 
 

@@ -1,16 +1,21 @@
 """What would help against each cause, and the rate that it would give by the model.
 
 A prediction replaces one term by another that was measured; where the other is not known (a faster network), the term
-becomes nothing and the rate is what could be reached at most.
+becomes nothing and the rate is what could be reached at most. Of a part that waits it is the least to be expected; see
+`trainer.profile.limits`.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
-from trainer.profile.measurements import Measurements
-from trainer.profile.model import STEP_PARTS, Limits
+from trainer.profile.limits import STEP_PARTS, Limits
+from trainer.profile.measurements import Measurements, PartName
+from trainer.profile.model import stored_raw
 
 GIB = 1 << 30
+
+Bound = Literal["", "at most", "at least"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +31,8 @@ class Repair:
     images_per_s: float
     """Of all ranks, afterwards."""
 
-    at_most: bool
-    """Whether the rate is a ceiling rather than what is to be expected."""
+    bound: Bound
+    """Whether the rate is a ceiling or a floor rather than what is to be expected."""
 
 
 def repair(cause: str, measured: Measurements, limits: Limits) -> Repair:
@@ -37,7 +42,7 @@ def repair(cause: str, measured: Measurements, limits: Limits) -> Repair:
             after = limits.reading_from_memory()
             return _repair(_disk(measured), "all images lay in memory", after)
         case "DECODE" if "decode" in measured.ranks[0].stages:
-            after = limits.gathered()
+            after, _ = stored_raw(limits, measured)
             return _repair(_decode(measured), "pixels lay raw in the pack", after)
         case "DECODE":
             times = max(1.0, measured.ranks[0].num_cores / measured.subject.loader_threads)
@@ -52,7 +57,7 @@ def repair(cause: str, measured: Measurements, limits: Limits) -> Repair:
             )
         case "AUGMENT":
             after = limits.without_part("augment", left_s=limits.augment_floor_s)
-            return _repair(_augment(measured), "images were not augmented", after, at_most=True)
+            return _repair(_augment(measured), "images were not augmented", after, _bound("augment", limits))
         case "COMMUNICATION":
             return _repair(
                 [
@@ -61,7 +66,7 @@ def repair(cause: str, measured: Measurements, limits: Limits) -> Repair:
                 ],
                 "the sums hid behind the backward pass",
                 limits.without_part("all-reduce"),
-                at_most=True,
+                "at most",
             )
         case "STRAGGLER":
             return _repair(
@@ -70,14 +75,22 @@ def repair(cause: str, measured: Measurements, limits: Limits) -> Repair:
                 limits.without_straggler(),
             )
         case _:
-            largest = max(STEP_PARTS, key=lambda part: limits.parts_s.get(part, 0.0))
-            return _repair(
-                _compute(measured), f"the part {largest} cost nothing", limits.without_part(largest), at_most=True
-            )
+            largest = largest_part(limits)
+            after = limits.without_part(largest)
+            return _repair(_compute(measured), f"the part {largest} cost nothing", after, _bound(largest, limits))
 
 
-def _repair(options: Iterator[str] | list[str], assumption: str, after: Limits, *, at_most: bool = False) -> Repair:
-    return Repair(options=tuple(options), assumption=assumption, images_per_s=after.images_per_s, at_most=at_most)
+def largest_part(limits: Limits) -> PartName:
+    """Return the part that computing takes the longest for."""
+    return max(STEP_PARTS, key=lambda part: limits.parts_s.get(part, 0.0))
+
+
+def _bound(part: PartName, limits: Limits) -> Bound:
+    return "at least" if part in limits.waiting else "at most"
+
+
+def _repair(options: Iterator[str] | list[str], assumption: str, after: Limits, bound: Bound = "") -> Repair:
+    return Repair(options=tuple(options), assumption=assumption, images_per_s=after.images_per_s, bound=bound)
 
 
 def _disk(measured: Measurements) -> Iterator[str]:

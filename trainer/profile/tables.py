@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from trainer.display import duration
+from trainer.profile.limits import Limits
 from trainer.profile.measurements import Measurements, Stage, StageName
-from trainer.profile.model import Limits
 from trainer.profile.split import Quantiles, RankSplit, splits
 from trainer.profile.verdict import Verdict, images_per_s, shown
 from trainer.profile.what_if import WhatIf
@@ -134,7 +134,7 @@ def sentences(verdict: Verdict, measured: Measurements, limits: Limits) -> Itera
     yield from verdict.evidence
     repaired = verdict.repair
     yield (
-        f"Now {shown(verdict.images_per_s)} images/s; {'at most ' if repaired.at_most else ''}"
+        f"Now {shown(verdict.images_per_s)} images/s; {repaired.bound}{' ' if repaired.bound else ''}"
         f"{shown(repaired.images_per_s)} if {repaired.assumption}."
     )
     for aside in verdict.asides:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, NamedTuple
 
+from trainer.profile.limits import STEP_PARTS, Limits
 from trainer.profile.measurements import Measurements, RankMeasurements, StageName
-from trainer.profile.model import STEP_PARTS, Limits, limits_of, straggler
-from trainer.profile.repairs import Repair, repair
+from trainer.profile.model import limits_of, straggler
+from trainer.profile.repairs import Repair, largest_part, repair
 from trainer.profile.split import RankSplit, splits
 
 Cause = Literal["DISK", "DECODE", "COPY", "AUGMENT", "COMPUTE", "COMMUNICATION", "STRAGGLER"]
@@ -167,6 +168,9 @@ def _evidence(
             parts = sorted(limits.parts_s.items(), key=lambda item: -item[1])[:3]
             listed = ", ".join(f"{part} {seconds / limits.step_s:.0%}" for part, seconds in parts)
             said.append(f"Of a step on a constant batch: {listed}.")
+            part = "augment" if cause == "AUGMENT" else largest_part(limits)
+            if part in limits.waiting:
+                said.append(f"The part {part} waits rather than computes; what follows a pause is slower than without.")
     if limits.bound_by == "cores":
         said.append(
             f"Loading and computing share {limits.cores:g} cores: {limits.loader_core_s * 1e3:.3g} ms and "

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+from trainer.profile.limits import Limits
 from trainer.profile.measurements import Measurements
-from trainer.profile.model import Limits, limits_of
+from trainer.profile.model import limits_of, stored_raw
 
 BYTES_PER_PARAM = 4
 LINK_BYTES_PER_S = {"cuda": 50e9, "cpu": 1.25e9}
@@ -58,12 +59,9 @@ def _raw(measured: Measurements, limits: Limits) -> WhatIf:
     what = "raw instead of encoded images"
     if "decode" not in measured.ranks[0].stages:
         return _nothing(what, f"nothing is decoded: the pack is {measured.subject.pack_format}")
-    pixels_bytes = measured.subject.pack_size_px**2 * measured.num_train
-    fits = pixels_bytes <= measured.free_bytes
-    raw = limits.gathered()
-    read_s = raw.gather_s if fits else raw.cold_s * pixels_bytes / max(measured.train_bytes, 1)
+    raw, fits = stored_raw(limits, measured)
     assumption = "all of it cached" if fits else "read from the disk at as many bytes a second as now"
-    return _row(what, measured, replace(raw, read_s=read_s, loader_s=max(raw.loader_s, read_s)), assumption)
+    return _row(what, measured, raw, assumption)
 
 
 def _gpu_decode(measured: Measurements, limits: Limits) -> WhatIf:
@@ -74,8 +72,9 @@ def _gpu_decode(measured: Measurements, limits: Limits) -> WhatIf:
         return _nothing(what, "there is no GPU here to measure its decoder")
     if measured.subject.loader == "dali":
         return _nothing(what, "it is decoded there already")
-    freed = replace(limits.gathered(), decode_core_s=0.0)
-    return _row(what, measured, freed, "the decoder keeps up and takes nothing from the step: at most")
+    return _row(
+        what, measured, limits.decoded_elsewhere(), "the decoder keeps up and takes nothing from the step: at most"
+    )
 
 
 def _more_devices(number: int, measured: Measurements, limits: Limits) -> WhatIf:
