@@ -28,12 +28,15 @@ from manifests.table import ManifestTable, read_manifest
 from manifests.workspace import Workspace
 from pipeline.encoding import Encoding, recorded_encoding
 from pipeline.errors import PackError
+from pipeline.file_checksum import SHA256, FileChecksum
 from pipeline.image_spec import ImageSpec
 from pipeline.pack_files import Shard as Shard
 from pipeline.pack_files import SideFile as SideFile
 from pipeline.pack_format import PackFormat
 
-SCHEMA = "cxr-pack/2"
+SCHEMA, SCHEMA_OF_SHA256 = "cxr-pack/3", "cxr-pack/2"
+"""Of packs made by this version, and of those whose shards have SHA-256 for a checksum; both are read."""
+
 PACK_FILE = "pack.json"
 MANIFEST_FILE = "manifest.parquet"
 REJECTED_FILE = "rejected.parquet"
@@ -87,6 +90,9 @@ class Pack:
     target_names: tuple[str, ...] = ()
     """Findings whose targets each sample carries, in order; empty without `Encoding.targets`."""
 
+    schema: str = SCHEMA
+    """Of pack.json; an older pack stays what it is."""
+
     @property
     def height_px(self) -> int:
         """Rows of every image."""
@@ -111,8 +117,10 @@ class Pack:
 
     def to_json(self) -> bytes:
         """Return the bytes of pack.json: the same for the same pack, with a checksum of its own."""
-        document = {"schema": SCHEMA} | asdict(self)
+        document = {"schema": self.schema} | asdict(self)
         del document["folder"]
+        if self.schema == SCHEMA_OF_SHA256:
+            document["shards"] = [_with_sha256(shard) for shard in document["shards"]]
         document["encoding"] = recorded_encoding(self.format, self.encoding)
         return _serialise(document | {"checksum": _checksum(document)})
 
@@ -227,7 +235,7 @@ def read_pack_json(folder: Path) -> Pack:
         raise PackError(f"{folder}: {_why_no_pack(folder)}") from error
     except (OSError, ValueError) as error:
         raise PackError(f"{path}: broken ({error}); pack again") from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+    if not isinstance(document, dict) or document.get("schema") not in (SCHEMA, SCHEMA_OF_SHA256):
         found = document.get("schema") if isinstance(document, dict) else type(document).__name__
         raise PackError(f"{path}: schema {found!r}, this version reads {SCHEMA!r}; pack again with this version")
     if document.pop("checksum", None) != _checksum(document):
@@ -238,8 +246,8 @@ def read_pack_json(folder: Path) -> Pack:
 def _from_document(path: Path, document: dict[str, Any]) -> Pack:
     """Return the Pack of a document whose checksum fits; what it says must still make sense."""
     try:
-        fields = {key: value for key, value in document.items() if key != "schema"}
-        shards = tuple(_shard_of(shard) for shard in fields.pop("shards"))
+        fields = dict(document)
+        shards = tuple(map(_shard_of, fields.pop("shards")))
         pack = Pack(
             folder=path.parent,
             spec=ImageSpec(**fields.pop("spec")),
@@ -256,7 +264,7 @@ def _from_document(path: Path, document: dict[str, Any]) -> Pack:
             and all(Path(part.file).name == part.file for part in files_of(shards))
             and sorted(set(pack.rejected) & set(range(pack.num_samples))) == list(pack.rejected)
         )
-    except (ConfigError, KeyError, TypeError) as error:
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise PackError(f"{path}: broken ({error}); pack again") from error
     if not sound:
         raise PackError(f"{path}: broken (its shards or rejected rows do not fit its {pack.num_samples} samples)")
@@ -264,9 +272,19 @@ def _from_document(path: Path, document: dict[str, Any]) -> Pack:
 
 
 def _shard_of(fields: dict[str, Any]) -> Shard:
-    """Return the Shard of its part of pack.json."""
+    """Return the Shard of its part of pack.json, whose checksum is by an algorithm that is known."""
+    if "sha256" in fields:
+        fields = fields | {"checksum": f"{SHA256}:{fields['sha256']}"}
+        del fields["sha256"]
     side_files = tuple(SideFile(**side_file) for side_file in fields["side_files"])
+    FileChecksum.like(fields["checksum"])
     return Shard(**fields | {"side_files": side_files})
+
+
+def _with_sha256(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return a shard's part of pack.json as `SCHEMA_OF_SHA256` has it."""
+    named = {"sha256" if name == "checksum" else name: value for name, value in fields.items()}
+    return named | {"sha256": fields["checksum"].removeprefix(f"{SHA256}:")}
 
 
 def _why_no_pack(folder: Path) -> str:

@@ -38,8 +38,8 @@ class Shard:
     num_bytes: int
     """Size of the file."""
 
-    sha256: str
-    """Checksum of the file, hexadecimal."""
+    checksum: str
+    """Checksum of the file by the algorithm that it names (`pipeline.file_checksum`)."""
 
     side_files: tuple[SideFile, ...] = ()
     """Small files beside it."""

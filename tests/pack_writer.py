@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.encoding import Encoding
+from pipeline.file_checksum import ALGORITHM, file_checksum
 from pipeline.image_spec import ImageSpec
 from pipeline.pack import Pack, Shard
 from pipeline.pack_files import SideFile
@@ -69,7 +70,8 @@ def write_pack(
         side_files = []
         for suffix, content in contents.items():
             path.with_suffix(suffix).write_bytes(content)
-            side_files.append(SideFile(**_described(path.with_suffix(suffix))))
+            sha256 = hashlib.sha256(content).hexdigest()
+            side_files.append(SideFile(file=path.with_suffix(suffix).name, num_bytes=len(content), sha256=sha256))
         shards.append(
             Shard(first_index=first, num_samples=num_samples, side_files=tuple(side_files), **_described(path))
         )
@@ -98,5 +100,8 @@ def write_pack(
 
 
 def _described(path: Path) -> dict[str, Any]:
-    content = path.read_bytes()
-    return {"file": path.name, "num_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return {
+        "file": path.name,
+        "num_bytes": path.stat().st_size,
+        "checksum": file_checksum(path, like=ALGORITHM),
+    }

@@ -1,12 +1,12 @@
 """Raw packs of any shape, written without a release: for tests that need several shards or many small images."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.encoding import Encoding
+from pipeline.file_checksum import ALGORITHM, file_checksum
 from pipeline.image_spec import ImageSpec
 from pipeline.pack import Pack, Shard
 
@@ -26,7 +26,7 @@ def write_raw_pack(folder: Path, images_NHW: npt.NDArray[np.uint8], *, rows_per_
                 first_index=first,
                 num_samples=len(rows),
                 num_bytes=len(content),
-                sha256=hashlib.sha256(content).hexdigest(),
+                checksum=file_checksum(path, like=ALGORITHM),
             )
         )
     return Pack(

@@ -218,7 +218,7 @@ def write_pack(folder: Path, num_images: int, size_px: int) -> Pack:
         path = folder / f"shard-{number:05d}.npy"
         np.save(path, rows)
         num_bytes = path.stat().st_size
-        shards.append(Shard(file=path.name, first_index=first, num_samples=len(rows), num_bytes=num_bytes, sha256=""))
+        shards.append(Shard(file=path.name, first_index=first, num_samples=len(rows), num_bytes=num_bytes, checksum=""))
     whole.flush()
     return Pack(
         folder=folder,

@@ -1,12 +1,12 @@
 """Checksums of a pack's shards, compared once beside the first epoch by a thread that stays out of the way."""
 
 import contextlib
-import hashlib
 import os
 import sys
 import threading
 
 from pipeline.errors import PackError
+from pipeline.file_checksum import FileChecksum, shown
 from pipeline.loaders.damage import repair, unreadable
 from pipeline.pack import Pack, Shard
 
@@ -68,25 +68,25 @@ class ShardVerification:
         try:
             buffer = bytearray(min(CHUNK_BYTES, max((shard.num_bytes for shard in self._pack.shards), default=0)))
             for shard in self._pack.shards:
-                found = self._sha256(shard, memoryview(buffer))
+                found = self._checksum(shard, memoryview(buffer))
                 if self._stopped.is_set():
                     return
-                if found != shard.sha256:
+                if found != shard.checksum:
                     self._error = PackError(
                         f"{self._pack.shard_path(shard)}: the shard was changed since it was packed: its checksum is "
-                        f"{found[:12]}, expected {shard.sha256[:12]}; {repair(self._pack)}"
+                        f"{shown(found)}, expected {shown(shard.checksum)}; {repair(self._pack)}"
                     )
                     return
         except Exception as error:  # noqa: BLE001 - raised by the thread that trains
             self._error = error
 
-    def _sha256(self, shard: Shard, buffer: memoryview) -> str:
+    def _checksum(self, shard: Shard, buffer: memoryview) -> str:
         path = self._pack.shard_path(shard)
-        digest = hashlib.sha256()
+        checksum = FileChecksum.like(shard.checksum)
         try:
             with path.open("rb", buffering=0) as file:
                 while not self._stopped.is_set() and (num_bytes := file.readinto(buffer)):
-                    digest.update(buffer[:num_bytes])
+                    checksum.update(buffer[:num_bytes])
         except OSError as error:
             raise unreadable(path, self._pack, error) from error
-        return digest.hexdigest()
+        return str(checksum)

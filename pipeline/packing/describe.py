@@ -93,7 +93,7 @@ def _shard_of(packed: PackedShard) -> Shard:
         first_index=packed.first_index,
         num_samples=packed.num_samples,
         num_bytes=packed.num_bytes,
-        sha256=packed.sha256,
+        checksum=packed.checksum,
         side_files=packed.side_files,
     )
 

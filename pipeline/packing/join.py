@@ -30,6 +30,6 @@ def join_shards(
         first_index=0,
         num_samples=layout.num_samples,
         num_bytes=sink.num_bytes,
-        sha256=sink.sha256.hexdigest(),
+        checksum=str(sink.checksum),
     )
     return joined, begins

@@ -1,8 +1,8 @@
 """Which shards of an interrupted pack can stay."""
 
-import hashlib
 from pathlib import Path
 
+from pipeline.file_checksum import SHA256, file_checksum
 from pipeline.packing.rejection import Reason
 from pipeline.packing.shard import PackedShard, ShardTask
 
@@ -18,9 +18,12 @@ def kept_shard(task: ShardTask, *, read_again: bool) -> PackedShard | None:
         num_samples, num_bytes = packed.num_samples, packed.num_bytes
         sound = (
             (packed.file, packed.first_index, num_samples) == (task.file.name, task.first_index, len(task.files))
-            and _is(task.checksums, None, packed.checksums_sha256)
-            and all(_is(task.file.parent / side.file, side.num_bytes, side.sha256) for side in packed.side_files)
-            and _is(task.file, num_bytes, packed.sha256 if read_again else None)
+            and _is(task.checksums, None, f"{SHA256}:{packed.checksums_sha256}")
+            and all(
+                _is(task.file.parent / side.file, side.num_bytes, f"{SHA256}:{side.sha256}")
+                for side in packed.side_files
+            )
+            and _is(task.file, num_bytes, packed.checksum if read_again else None)
         )
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -29,18 +32,16 @@ def kept_shard(task: ShardTask, *, read_again: bool) -> PackedShard | None:
     return packed
 
 
-def _is(path: Path, num_bytes: int | None, sha256: str | None) -> bool:
+def _is(path: Path, num_bytes: int | None, checksum: str | None) -> bool:
     """Tell whether a file has this size and this checksum, as far as they are given.
 
     Raises:
         OSError: it cannot be read.
+        ValueError: the checksum is by an algorithm that is not known here.
     """
     if num_bytes is not None and path.stat().st_size != num_bytes:
         return False
-    if sha256 is None:
-        return True
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    return checksum is None or file_checksum(path, like=checksum) == checksum
 
 
 def _may_be_readable_now(task: ShardTask, packed: PackedShard) -> list[bool]:

@@ -78,7 +78,7 @@ class PackedShard:
     first_index: int
     num_samples: int
     num_bytes: int
-    sha256: str
+    checksum: str
     checksums_sha256: str
     side_files: tuple[SideFile, ...]
     rejected: tuple[RejectedImage, ...]
@@ -159,7 +159,7 @@ def pack_shard(task: ShardTask, on_image: Callable[[RejectedImage | None], None]
         first_index=task.first_index,
         num_samples=len(task.files),
         num_bytes=sink.num_bytes,
-        sha256=sink.sha256.hexdigest(),
+        checksum=str(sink.checksum),
         checksums_sha256=hashlib.sha256(checksums_content).hexdigest(),
         side_files=tuple(write_side_file(task.file, *item) for item in side_contents.items()),
         rejected=tuple(all_rejected),

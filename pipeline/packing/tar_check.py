@@ -31,7 +31,7 @@ def shard_problems(path: Path, layout: ShardLayout, first_index: int, rejected: 
         first_index=first_index,
         num_samples=layout.num_samples,
         num_bytes=path.stat().st_size,
-        sha256="",
+        checksum="",
     )
     index_file = path.with_suffix(INDEX_SUFFIX)
     try:

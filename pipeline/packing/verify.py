@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from pipeline.errors import DamagedPackError, PackError
+from pipeline.file_checksum import FileChecksum, shown
 from pipeline.pack import CHECKSUMS_FILE, MANIFEST_FILE, PACK_FILE, REJECTED_FILE, Pack, Shard, read_pack_json
 from pipeline.packing.checksums import ROW, changed_rows, shorten
 from pipeline.packing.formats import FORMATS
@@ -141,14 +142,14 @@ def _shard_problems(
         return [
             f"cut short or grown: {num_bytes:,} bytes, expected {shard.num_bytes:,}; {_damage(pack, shard, rows_N)}"
         ]
-    digest = hashlib.sha256()
+    found = FileChecksum.like(shard.checksum)
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
+            found.update(chunk)
             on_bytes(len(chunk))
-    if digest.hexdigest() != shard.sha256:
+    if str(found) != shard.checksum:
         return [
-            f"changed: its checksum is {digest.hexdigest()[:12]}, expected {shard.sha256[:12]}; "
+            f"changed: its checksum is {shown(str(found))}, expected {shown(shard.checksum)}; "
             f"{_damage(pack, shard, rows_N)}"
         ]
     if not look_inside:

@@ -63,13 +63,13 @@ def test_no_verify_trains_on_what_is_there(case: Case, packs: Packs) -> None:
 
 def test_each_shard_is_read_once_whatever_the_passes(packs: Packs, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
-    works = ShardVerification._sha256
+    works = ShardVerification._checksum
 
     def noted(*arguments: object) -> str:
         read.append(arguments[1].file)  # type: ignore[attr-defined]
         return works(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(ShardVerification, "_sha256", noted)
+    monkeypatch.setattr(ShardVerification, "_checksum", noted)
     with opened(packs, Case("raw", "raw")) as loader:
         assert not read
         next(loader.train_batches(0))  # left in the middle: it goes on with the next pass

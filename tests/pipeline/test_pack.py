@@ -84,7 +84,7 @@ def put_file_in_place(folder: Path) -> None:
         (put_file_in_place, "a file; name the folder of a pack, which holds pack.json"),
         (lambda folder: (folder / "pack.json").unlink(), "no pack.json in it, so it is not a pack"),
         (lambda folder: (folder / "pack.json").write_text("{"), "broken"),
-        (lambda folder: (folder / "pack.json").write_text("[]"), "schema 'list', this version reads 'cxr-pack/2'"),
+        (lambda folder: (folder / "pack.json").write_text("[]"), "schema 'list', this version reads 'cxr-pack/3'"),
         (lambda folder: change_pack_json(folder, schema="cxr-pack/1"), "schema 'cxr-pack/1', this version reads"),
         (lambda folder: change_pack_json(folder, num_samples=71), "do not fit its 71 samples"),
         (lambda folder: change_pack_json(folder, rejected=[70]), "do not fit its 70 samples"),

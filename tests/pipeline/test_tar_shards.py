@@ -255,7 +255,7 @@ def test_an_index_that_is_missing_is_said(pack: Pack) -> None:
         read_tar_index(pack)
 
 
-SHARD = Shard(file="shard-00000.tar", first_index=64, num_samples=5, num_bytes=20480, sha256="")
+SHARD = Shard(file="shard-00000.tar", first_index=64, num_samples=5, num_bytes=20480, checksum="")
 CONTENT = index_content([64, 66, 68], np.array([700, 512, 3000]), "jpg", 12)
 
 

@@ -118,7 +118,7 @@ def _read(folder: Path, packed: PackedShard, preprocessing: Preprocessing) -> Ch
         first_index=packed.first_index,
         num_samples=packed.num_samples,
         num_bytes=packed.num_bytes,
-        sha256=packed.sha256,
+        checksum=packed.checksum,
         side_files=packed.side_files,
     )
     pack = Pack(
