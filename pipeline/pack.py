@@ -277,7 +277,7 @@ def _shard_of(fields: dict[str, Any]) -> Shard:
         fields = fields | {"checksum": f"{SHA256}:{fields['sha256']}"}
         del fields["sha256"]
     side_files = tuple(SideFile(**side_file) for side_file in fields["side_files"])
-    FileChecksum.like(fields["checksum"])
+    FileChecksum.like(str(fields["checksum"]))
     return Shard(**fields | {"side_files": side_files})
 
 

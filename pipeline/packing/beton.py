@@ -35,6 +35,10 @@ class BetonFormat:
         """Return the name of the file of shard `number`."""
         return f"shard-{number:05d}.part"
 
+    def known_bytes(self, layout: ShardLayout) -> int:
+        """Return what its pixels take."""
+        return layout.num_samples * beton_layout(layout).sample_bytes
+
     def writer(self, sink: Sink, layout: ShardLayout, first_index: int) -> "BetonWriter":
         """Begin a shard."""
         return BetonWriter(sink, layout, first_index)

@@ -50,6 +50,12 @@ class HashingSink:
             self.begun_bytes = self.num_bytes
         return num_bytes
 
+    def close(self) -> None:
+        """Hand the last bytes over, and have the disk begin with them."""
+        self.file.flush()
+        if self.num_bytes > self.begun_bytes:
+            begin_writeback(self.file.fileno(), self.begun_bytes, self.num_bytes - self.begun_bytes)
+
 
 class SampleChecksums:
     """Notes what a sink took between one sample and the next."""

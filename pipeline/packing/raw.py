@@ -24,6 +24,10 @@ class RawFormat:
         """Return the name of the file of shard `number`."""
         return f"shard-{number:05d}.npy"
 
+    def known_bytes(self, layout: ShardLayout) -> int:
+        """Return what its pixels take."""
+        return layout.num_samples * layout.spec.num_pixels
+
     def writer(self, sink: Sink, layout: ShardLayout, first_index: int) -> "RawWriter":
         """Begin a shard: its header is written at once."""
         return RawWriter(sink, layout)

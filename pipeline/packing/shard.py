@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from manifests.atomic import atomic_path, write_bytes_atomically
+from manifests.atomic import atomic_path, fsync_file, temporary_path, write_bytes_atomically
 from pipeline.encoding import Encoding
 from pipeline.image_spec import ImageSpec
 from pipeline.pack_files import SideFile
@@ -20,6 +20,7 @@ from pipeline.packing.heap import keep_freed_memory
 from pipeline.packing.pixels import read_image
 from pipeline.packing.rejection import Rejection
 from pipeline.packing.shard_format import ShardLayout
+from pipeline.packing.writeback import reserve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,21 +126,57 @@ class Failure:
     """The traceback, for faults that are ours."""
 
 
-def pack_shard(task: ShardTask, on_image: Callable[[RejectedImage | None], None]) -> PackedShard:
-    """Decode, resize and write the images of one shard; return its checksum and its rejected images.
+@dataclass(frozen=True, kw_only=True)
+class WrittenShard:
+    """A shard that is written and not yet flushed, as a process tells its parent; `finish_shard` makes it stay."""
 
-    The file appears whole, flushed and renamed, or not at all; then what belongs to it, and its sidecar last. Checksums
-    and sidecar are not flushed: a power cut may cost them, then the shard is packed again.
+    temporary: Path
+    """Where its bytes are."""
+
+    num_bytes: int
+    checksum: str
+    checksums: bytes
+    """Rows of `checksums.ROW`."""
+
+    side_contents: dict[str, bytes]
+    """Suffix -> content of the small files beside it."""
+
+    rejected: tuple[RejectedImage, ...]
+
+
+def pack_shard(task: ShardTask, on_image: Callable[[RejectedImage | None], None]) -> PackedShard:
+    """Decode, resize and write the images of one shard, and flush it; see `write_shard` and `finish_shard`.
+
+    Raises:
+        OSError: the shard cannot be written. What cannot be read is a rejected image instead.
+    """
+    return finish_shard(task, write_shard(task, on_image))
+
+
+def write_shard(task: ShardTask, on_image: Callable[[RejectedImage | None], None]) -> WrittenShard:
+    """Decode, resize and write the images of one shard into a temporary file, which the disk begins to take.
+
     `on_image` is called after each image, with what is wrong with it.
 
     Raises:
         OSError: the shard cannot be written. What cannot be read is a rejected image instead.
     """
+    temporary = temporary_path(task.file)
+    try:
+        return _write_shard(task, temporary, on_image)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_shard(task: ShardTask, temporary: Path, on_image: Callable[[RejectedImage | None], None]) -> WrittenShard:
     keep_freed_memory()
     all_rejected = []
-    with atomic_path(task.file) as temporary, temporary.open("wb") as file:
+    with temporary.open("wb") as file:
+        shard_format = FORMATS[task.format]
+        reserve(file.fileno(), shard_format.known_bytes(task.layout))
         sink = HashingSink(file)
-        writer = FORMATS[task.format].writer(sink, task.layout, task.first_index)
+        writer = shard_format.writer(sink, task.layout, task.first_index)
         checksums = SampleChecksums(sink, len(task.files))
         for row, path in enumerate(task.files):
             image = rejected = None
@@ -153,18 +190,40 @@ def pack_shard(task: ShardTask, on_image: Callable[[RejectedImage | None], None]
             checksums.end()
             on_image(rejected)
         side_contents = writer.close()
-    checksums_content = checksums.rows.tobytes()
+        sink.close()
+    return WrittenShard(
+        temporary=temporary,
+        num_bytes=sink.num_bytes,
+        checksum=str(sink.checksum),
+        checksums=checksums.rows.tobytes(),
+        side_contents=side_contents,
+        rejected=tuple(all_rejected),
+    )
+
+
+def finish_shard(task: ShardTask, written: WrittenShard) -> PackedShard:
+    """Flush a shard that was written, give it its name, and write down what belongs to it.
+
+    The file appears whole, flushed and renamed, or not at all; then what belongs to it, and its sidecar last. Names,
+    checksums and sidecar are not flushed: a power cut may cost them, then the shard is packed again.
+
+    Raises:
+        OSError: the disk did not take it.
+    """
+    with atomic_path(task.file, flush=False) as temporary:
+        written.temporary.replace(temporary)
+        fsync_file(temporary)
     packed = PackedShard(
         file=task.file.name,
         first_index=task.first_index,
         num_samples=len(task.files),
-        num_bytes=sink.num_bytes,
-        checksum=str(sink.checksum),
-        checksums_sha256=hashlib.sha256(checksums_content).hexdigest(),
-        side_files=tuple(write_side_file(task.file, *item) for item in side_contents.items()),
-        rejected=tuple(all_rejected),
+        num_bytes=written.num_bytes,
+        checksum=written.checksum,
+        checksums_sha256=hashlib.sha256(written.checksums).hexdigest(),
+        side_files=tuple(write_side_file(task.file, *item) for item in written.side_contents.items()),
+        rejected=written.rejected,
     )
-    write_bytes_atomically(task.checksums, checksums_content, flush=False)
+    write_bytes_atomically(task.checksums, written.checksums, flush=False)
     write_bytes_atomically(task.sidecar, packed.to_json(), flush=False)
     return packed
 

@@ -78,6 +78,9 @@ class ShardFormat(Protocol):
     def file_name(self, number: int) -> str:
         """Return the name of the file of shard `number`."""
 
+    def known_bytes(self, layout: ShardLayout) -> int:
+        """Return what a shard takes at least, known before any image is decoded; 0 where it is not."""
+
     def writer(self, sink: Sink, layout: ShardLayout, first_index: int) -> ShardWriter:
         """Begin a shard of exactly `layout.num_samples` samples, the first of them `first_index`."""
 

@@ -47,6 +47,10 @@ class TarFormat:
         """Return the name of the file of shard `number`."""
         return f"shard-{number:05d}.tar"
 
+    def known_bytes(self, layout: ShardLayout) -> int:
+        """Return 0: what images take is known when they are encoded."""
+        return 0
+
     def writer(self, sink: Sink, layout: ShardLayout, first_index: int) -> "TarWriter":
         """Begin a shard."""
         return TarWriter(sink, layout)

@@ -1,7 +1,7 @@
 """What a packing process runs: `python -m pipeline.packing.worker DESCRIPTOR`; imports nothing heavier than Pillow.
 
 It takes `ShardTask`s from the connection whose file descriptor is its argument, one at a time, and answers with
-`ImagesDone` while it works and with a `PackedShard` or a `Failure` at the end. It leaves when the connection ends,
+`ImagesDone` while it works and with a `WrittenShard` or a `Failure` at the end. It leaves when the connection ends,
 so that no process survives a parent that was killed.
 """
 
@@ -10,7 +10,7 @@ import time
 import traceback
 from multiprocessing.connection import Connection
 
-from pipeline.packing.shard import Failure, ImagesDone, RejectedImage, ShardTask, pack_shard
+from pipeline.packing.shard import Failure, ImagesDone, RejectedImage, ShardTask, write_shard
 
 REPORT_EVERY_S = 0.1
 
@@ -49,7 +49,7 @@ def serve(connection: "Connection[object, object]") -> None:
         assert isinstance(task, ShardTask)
         images = ImageCount(connection)
         try:
-            packed = pack_shard(task, images.add_one)
+            written = write_shard(task, images.add_one)
         except ConnectionError:
             raise
         except OSError as error:
@@ -60,7 +60,7 @@ def serve(connection: "Connection[object, object]") -> None:
             raise
         else:
             images.report()
-            connection.send(packed)
+            connection.send(written)
 
 
 def main() -> None:

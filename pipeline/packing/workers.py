@@ -15,7 +15,16 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 
 from pipeline.errors import PackError
-from pipeline.packing.shard import Failure, ImagesDone, PackedShard, RejectedImage, ShardTask, pack_shard
+from pipeline.packing.shard import (
+    Failure,
+    ImagesDone,
+    PackedShard,
+    RejectedImage,
+    ShardTask,
+    WrittenShard,
+    finish_shard,
+    pack_shard,
+)
 
 OnImages = Callable[[ImagesDone], None]
 """Gets progress within shards; what it raises ends the run."""
@@ -94,13 +103,15 @@ class WorkerPool:
         waiting = iter(tasks)
         idle = list(self.workers)
         busy: dict[Connection[object, object], tuple[Worker, ShardTask]] = {}
-        while True:
+
+        def keep_busy() -> None:
             while idle and (task := next(waiting, None)) is not None:
                 worker = idle.pop()
                 busy[worker.connection] = (worker, task)
                 send(worker, task)
-            if not busy:
-                return
+
+        keep_busy()
+        while busy:
             for connection in wait(list(busy)):
                 assert isinstance(connection, Connection)
                 worker, task = busy[connection]
@@ -110,7 +121,8 @@ class WorkerPool:
                 else:
                     del busy[connection]
                     idle.append(worker)
-                    yield answer
+                    keep_busy()  # the next shard is decoded while the disk takes this one
+                    yield finish_shard(task, answer)
 
 
 def send(worker: Worker, task: ShardTask) -> None:
@@ -121,8 +133,8 @@ def send(worker: Worker, task: ShardTask) -> None:
         raise WorkerDiedError(f"{task.file.name}: the process that was to pack it {worker.death()}") from error
 
 
-def receive(worker: Worker, task: ShardTask) -> ImagesDone | PackedShard:
-    """Return a worker's next answer: progress, or its finished shard."""
+def receive(worker: Worker, task: ShardTask) -> ImagesDone | WrittenShard:
+    """Return a worker's next answer: progress, or the shard that it wrote."""
     try:
         answer = worker.connection.recv()
     except (EOFError, ConnectionError) as error:
@@ -131,7 +143,7 @@ def receive(worker: Worker, task: ShardTask) -> ImagesDone | PackedShard:
         if answer.error is not None:
             raise answer.error
         raise RuntimeError(f"{task.file.name}: a packing process failed\n{answer.trace}")
-    assert isinstance(answer, ImagesDone | PackedShard)
+    assert isinstance(answer, ImagesDone | WrittenShard)
     return answer
 
 

@@ -86,6 +86,12 @@ class FaultyFile:
         self.file.write(content[len(content) // 2 :])
         return len(content)
 
+    def flush(self) -> None:
+        self.file.flush()
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
     def __enter__(self) -> "FaultyFile":
         return self
 

@@ -23,7 +23,7 @@ from pipeline.packing.formats import FORMATS
 from pipeline.packing.outcome import PackSummary
 from pipeline.packing.packer import pack_manifest
 from pipeline.packing.raw import RawFormat
-from pipeline.packing.shard import ShardTask
+from pipeline.packing.shard import PackedShard, ShardTask, WrittenShard, finish_shard
 from pipeline.packing.shard_cut import MAX_SHARD_BYTES
 from pipeline.packing.shard_range import ShardRange
 from pipeline.packing.verify import verify_pack
@@ -267,27 +267,45 @@ def test_killed_worker_is_an_error_and_no_hang(release: Path, manifest: Path, tm
     assert contents(tmp_path / "pack") == contents(tmp_path / "undisturbed")
 
 
+def small_tasks(release: Path, folder: Path, taken: list[int]) -> Iterator[ShardTask]:
+    """Yield 12 tasks of an image each; `taken` notes those that were asked for."""
+    for number in range(12):
+        taken.append(number)
+        yield ShardTask(
+            file=folder / f"shard-{number}.npy",
+            checksums=folder / f"shard-{number}.bin",
+            sidecar=folder / f"shard-{number}.json",
+            format="raw",
+            spec=ImageSpec.square(SIZE_PX),
+            encoding=Encoding(),
+            first_index=number,
+            files=(release / "images" / image_names(NUM_IMAGES)[number],),
+        )
+
+
 def test_only_the_shards_at_work_are_in_memory(release: Path, tmp_path: Path) -> None:
     """A pack of millions of images has tasks of millions of paths: they are made when a process is free."""
     taken: list[int] = []
-
-    def tasks() -> Iterator[ShardTask]:
-        for number in range(12):
-            taken.append(number)
-            yield ShardTask(
-                file=tmp_path / f"shard-{number}.npy",
-                checksums=tmp_path / f"shard-{number}.bin",
-                sidecar=tmp_path / f"shard-{number}.json",
-                format="raw",
-                spec=ImageSpec.square(SIZE_PX),
-                encoding=Encoding(),
-                first_index=number,
-                files=(release / "images" / image_names(NUM_IMAGES)[number],),
-            )
-
-    for count, _ in enumerate(pack_shards(tasks(), 12, 2, lambda images: None), start=1):
+    for count, _ in enumerate(pack_shards(small_tasks(release, tmp_path, taken), 12, 2, lambda images: None), start=1):
         assert len(taken) <= count + 2
     assert count == 12
+
+
+def test_no_process_waits_while_the_disk_takes_a_shard(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    taken_when_flushed = []
+
+    def noted(task: ShardTask, written: WrittenShard) -> PackedShard:
+        assert not task.file.exists()
+        taken_when_flushed.append(len(taken))
+        return finish_shard(task, written)
+
+    monkeypatch.setattr("pipeline.packing.workers.finish_shard", noted)
+    for packed_shard in pack_shards(small_tasks(release, tmp_path, taken), 12, 2, lambda images: None):
+        assert (tmp_path / packed_shard.file).exists()
+    assert taken_when_flushed == [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 12, 12]
 
 
 def test_workers_import_nothing_heavy() -> None:
