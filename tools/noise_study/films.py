@@ -6,6 +6,7 @@ A seed draws its own release: patients, films, label noise, and the training's o
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import mkdtemp
 
 from manifests.findings import NO_FINDING
 from tools.demo import FULL, Size
@@ -61,7 +62,7 @@ def train_on_films(
         arguments += ["--set", f"loss.{name}={json.dumps(value) if isinstance(value, bool) else value}"]
     if method.clean:
         arguments += ["--labels", str(clean)]
-    run = next(home.parent / f"run-{number}" for number in range(10**6) if not (home.parent / f"run-{number}").exists())
+    run = Path(mkdtemp(prefix="run-", dir=home.parent)) / "run"  # several studies may run at a time
     command("trainer.cli", *arguments, "--out", str(run), home=home)
     command(
         "trainer.cli", "evaluate", "--run", str(run), "--labels", str(clean), "--bootstrap", "0",

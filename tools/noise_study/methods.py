@@ -154,6 +154,7 @@ METHODS: dict[str, StudyMethod] = {
         space={**ASSUMED, "relay_generations": Choice(values=(2, 3, 4, 5))},
         role="ours",
     ),
+    "relay, two generations": StudyMethod(loss="relay", settings={"relay_generations": 2}, space=ASSUMED, role="ours"),
     "relay, labels alone": StudyMethod(loss="relay", settings={"relay_generations": 1}, space=ASSUMED, role="ablation"),
     "relay, labels believed": StudyMethod(
         loss="relay",

@@ -1,6 +1,6 @@
 """One training of the probe's network on the probe's rows, with the trainer's own losses, memory and teacher."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from tools.noise_probe import BATCH_SIZE, NUM_FEATURES, NUM_FINDINGS, Rows, draw
 from tools.noise_study.methods import StudyMethod, Value
 from trainer.ema import EMATeacher
 from trainer.evaluation.metrics import auroc, ranked_counts
+from trainer.losses import LossParts
 from trainer.memory import NVUMMemory
 from trainer.methods import METHODS, LossConfig, LossInputs
 from trainer.mixup import mixup_draw
@@ -60,6 +61,7 @@ def train(
     num_epochs: int = NUM_EPOCHS,
     patience: int | None = None,
     num_rows: int = NUM_ROWS,
+    compute: Callable[[LossInputs, LossConfig], LossParts] | None = None,
 ) -> History:
     """Return the history of a run.
 
@@ -70,6 +72,7 @@ def train(
         num_epochs: at most so many.
         patience: epochs without a better validation after which it ends; None: never.
         num_rows: in each of the three draws.
+        compute: the loss of a step; None: the method's.
     """
     train_rows, test_rows, valid_rows = draw_rows(seed, num_rows, num_draws=3)
     labels_NC = train_rows.clean if method.clean else train_rows.noisy
@@ -83,6 +86,7 @@ def train(
         student.parameters(), OptimConfig(name="adamw", weight_decay=float(shared["weight_decay"]))
     )
     step = Step(config, labels_NC, student, teacher, optimiser, seed)
+    step.compute = compute or step.method.compute
     history = History([], [], [])
     for epoch in range(num_epochs):
         if step.begins_anew(epoch, num_epochs):
@@ -123,6 +127,7 @@ class Step:
         seed: int,
     ) -> None:
         self.config, self.method = config, METHODS[config.name]
+        self.compute = self.method.compute
         self.labels_NC, self.student, self.teacher, self.optimiser, self.seed = (
             labels_NC, student, teacher, optimiser, seed,
         )  # fmt: skip
@@ -167,7 +172,7 @@ class Step:
                 num_epochs=num_epochs,
             )
             self.optimiser.zero_grad(set_to_none=True)
-            self.method.compute(inputs, self.config).loss.backward()  # type: ignore[no-untyped-call]
+            self.compute(inputs, self.config).loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
             if self.teacher is not None:
                 self.teacher.update(self.student)
