@@ -102,6 +102,20 @@ def test_the_straggler_is_named_with_its_machine_and_the_part_in_which_it_loses(
     assert verdict.evidence[1].endswith("most of it in: forward.")
 
 
+@pytest.mark.parametrize("cores", [1.0, 0.0])
+def test_a_straggler_that_computes_gives_its_cores_back(cores: float) -> None:
+    """Of three ranks on three cores one computes 0.8 s longer a step; without it a step is as long as the others'."""
+    forward = {"forward": PARTS["forward"] + 0.8}
+    ranks = [
+        rank_measured(0, parts=PARTS | {"all-reduce": 0.8}, cores=0.05, num_cores=1.0),
+        rank_measured(1, parts=PARTS | {"all-reduce": 0.8}, cores=0.05, num_cores=1.0),
+        rank_measured(2, parts=PARTS | forward, cores=cores, num_cores=1.0),
+    ]
+    verdict = verdict_of(on_cpu(measured(ranks)))
+    assert (verdict.cause, verdict.rank) == ("STRAGGLER", 2)
+    assert verdict.repair.images_per_s == pytest.approx(3 * BATCH / sum(PARTS.values()))
+
+
 def test_a_rank_whose_loader_is_slow_holds_up_all_and_is_named() -> None:
     """Every step needs a batch of every rank: two ranks are as fast as twice the slower."""
     slow = RATES | {"decode": 10.0, "loader": 10.0}

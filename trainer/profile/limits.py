@@ -87,6 +87,9 @@ class Limits:
     straggler_s: float
     """What the slowest rank costs beyond the others' mean."""
 
+    straggler_core_s: float
+    """Of cores, for the same: nothing where it waits."""
+
     cores: float
     """That all ranks may use."""
 
@@ -197,7 +200,13 @@ class Limits:
 
     def without_straggler(self) -> "Limits":
         """Return the limits if the slowest rank were as fast as the others are on average."""
-        return replace(self, step_s=self.step_s - self.straggler_s, straggler_s=0.0)
+        return replace(
+            self,
+            step_s=self.step_s - self.straggler_s,
+            step_core_s=max(0.0, self.step_core_s - self.straggler_core_s),
+            straggler_s=0.0,
+            straggler_core_s=0.0,
+        )
 
     def with_cores(self, times: float, *, step_on_cores: bool) -> "Limits":
         """Return the limits with that many times the cores, and threads for them, used perfectly."""

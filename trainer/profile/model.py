@@ -24,7 +24,7 @@ def limits_of(measured: Measurements) -> Limits:
     gather_s, gather_core_s = _together(ranks, "gather"), _cores(ranks, "gather")
     is_decoded = "decode" in ranks[0].stages
     missing = max(0.0, 1 - measured.free_bytes / measured.train_bytes) if measured.train_bytes else 0.0
-    normalise_s = _together(ranks, "normalise")
+    slowest, lost_s = straggler(of_synthetic)
     return Limits(
         loader_s=_together(ranks, "loader"),
         loader_core_s=_cores(ranks, "loader"),
@@ -40,9 +40,10 @@ def limits_of(measured: Measurements) -> Limits:
         step_core_s=sum(parts_core_s.values()),
         parts_s=parts_s,
         parts_core_s=parts_core_s,
-        augment_floor_s=normalise_s,
+        augment_floor_s=_together(ranks, "normalise"),
         waiting=_waiting(mean_s, mean_core_s) if measured.subject.device == "cpu" else frozenset(),
-        straggler_s=straggler(of_synthetic)[1] / images_a_step,
+        straggler_s=lost_s / images_a_step,
+        straggler_core_s=_more_core_s(ranks, slowest) / images_a_rank,
         cores=sum(rank.num_cores for rank in ranks),
         reads_ahead=_reads_ahead(measured.subject),
         reads_beside_decoding=measured.subject.loader == "dali",
@@ -62,6 +63,13 @@ def straggler(of_ranks: Sequence[RankSplit]) -> tuple[int, float]:
     slowest = max(of_ranks, key=lambda split: split.own_s)
     others = [split.own_s for split in of_ranks if split is not slowest]
     return slowest.rank, slowest.own_s - fmean(others) if others else 0.0
+
+
+def _more_core_s(ranks: Sequence[RankMeasurements], slowest: int) -> float:
+    """Return the core seconds a step by which the mean of all ranks exceeds that of the others."""
+    others = [rank for rank in ranks if rank.rank != slowest]
+    more_s = sum(core_s(ranks).values()) - sum(core_s(others).values()) if others else 0.0
+    return max(0.0, more_s)
 
 
 def _waiting(parts_s: Mapping[PartName, float], cores_s: Mapping[PartName, float]) -> frozenset[PartName]:
