@@ -12,10 +12,11 @@ from rich.console import Console
 from manifests.errors import ConfigError
 from tests.trainer.profile_cases import PARTS, RATES, measured, on_cpu, rank_measured
 from trainer.profile.compare import compared, other_hardware, read_profile, tolerance_of, write_profile
+from trainer.profile.figures import ticks
 from trainer.profile.measurements import Measurements
 from trainer.profile.page import page_html, write_page
 from trainer.profile.terminal import show
-from trainer.profile.verdict import verdict_of
+from trainer.profile.verdict import shown, verdict_of
 from trainer.profile.what_if import what_ifs
 
 
@@ -128,3 +129,28 @@ def test_what_is_no_profile_is_refused(content: str | None, message: str, tmp_pa
     with pytest.raises(ConfigError, match=message) as error:
         read_profile(path)
     assert "make one with `cxr-train profile --json FILE`" in str(error.value)
+
+
+@pytest.mark.parametrize("longest_s", [0.00999, 0.0123, 0.05, 0.0799, 0.1, 0.2, 0.3, 0.488, 1.0, 4.45, 123.0])
+def test_the_time_axis_has_a_few_round_numbers(longest_s: float) -> None:
+    at_s = ticks(longest_s)
+    assert 4 <= len(at_s) <= 9
+    assert at_s[0] == 0
+    assert 0.6 * longest_s < at_s[-1] < longest_s
+    assert f"{at_s[1]:e}"[0] in "125"
+    assert at_s[1] == pytest.approx(float(f"{at_s[1]:.0e}"), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("rate", "words"),
+    [
+        (0.01234, "0.0123"),
+        (99.94, "99.9"),
+        (101.2, "101"),
+        (1295.4, "1,295"),
+        (11603.0, "11,600"),
+        (2316573, "2,320,000"),
+    ],
+)
+def test_rates_are_shown_with_the_digits_that_mean_something(rate: float, words: str) -> None:
+    assert shown(rate) == words

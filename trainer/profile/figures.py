@@ -1,6 +1,7 @@
 """Figures of a profile: the last steps as a timeline, and the rates of the stages as bars beside the run's own."""
 
 from collections.abc import Iterator, Sequence
+from math import floor, log10
 
 from manifests.svg import figure, line, rectangle, text
 from trainer.profile.measurements import PARTS, Measurements, PartName, StepTimes
@@ -117,10 +118,17 @@ def _begins(steps: Sequence[StepTimes], scale: float) -> Iterator[float]:
 
 def _time_axis(longest_s: float, scale: float, y: float) -> Iterator[str]:
     yield line(LEFT, y, WIDTH - 20, y)
-    for number in range(5):
-        seconds = number * longest_s / 4
-        anchor = "start" if number == 0 else "end" if number == 4 else "middle"
-        yield text(LEFT + seconds * scale, y + 16, f"{seconds * 1e3:,.1f} ms", "tick", anchor=anchor)
+    for tick_s in ticks(longest_s):
+        x = LEFT + tick_s * scale
+        yield line(x, y, x, y + 4)
+        yield text(x, y + 17, f"{tick_s * 1e3:,.10g} ms", "tick", anchor="start" if tick_s == 0 else "middle")
+
+
+def ticks(longest_s: float) -> list[float]:
+    """Return round numbers from 0 on, nine at most, the last with room for its label before the end."""
+    power = 10.0 ** floor(log10(longest_s))
+    step_s = next(power * share for share in (0.2, 0.5, 1.0, 2.0) if longest_s / (power * share) <= 8)
+    return [number * step_s for number in range(floor(0.97 * longest_s / step_s) + 1)]
 
 
 def _legend(parts: set[PartName], y: float) -> Iterator[str]:

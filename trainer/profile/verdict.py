@@ -201,8 +201,10 @@ def _slower_part(of_ranks: list[RankSplit], slowest: int) -> str:
 
 
 def shown(rate: float) -> str:
-    """Return a rate as people read it: three digits at least."""
-    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+    """Return a rate as people read it: three digits, four where it is below 10,000."""
+    if rate < 100:
+        return f"{rate:.3g}"
+    return f"{rate if rate < 10_000 else float(f'{rate:.3g}'):,.0f}"
 
 
 def _rate(image_s: float) -> str:
