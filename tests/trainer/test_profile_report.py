@@ -59,6 +59,7 @@ def test_the_page_opens_without_a_network_or_scripts_and_is_the_same_each_time(f
     assert html.count('class="step"') == 5 * len(found.ranks), "a line for each step of each rank"
     assert "prefers-color-scheme: dark" in html
     assert "Bound by COMPUTE" in html
+    assert ("<li><code>--set loader.batch_size=20</code>: larger batches" in html) == (found.subject.device == "cuda")
 
 
 def test_what_is_written_can_be_read_again(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def style() -> str:
         ".rule { stroke: var(--rule); }\n.step { stroke: var(--ink); stroke-width: 1.2; }\n"
         ".limit { fill: var(--muted); opacity: .55; }\n.bound { fill: var(--second); }\n.run { fill: var(--first); }\n"
         ".at { stroke: var(--first); stroke-dasharray: 4 3; }\n"
+        "@media screen { .card > svg { min-width: 42rem; } }\n"  # on a narrow screen the card scrolls
     )
 
 

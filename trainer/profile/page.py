@@ -53,7 +53,7 @@ def page_html(measured: Measurements) -> str:
     subject = measured.subject
     said = list(sentences(verdict, measured, limits_of(measured)))
     cautions = [sentence for sentence in said if sentence.startswith("Caution")]
-    options = "".join(f"<li>{escape(option)}</li>" for option in verdict.repair.options)
+    options = "".join(f"<li>{_option(option)}</li>" for option in verdict.repair.options)
     body = [
         paragraph(f"Profile of training: {subject.model}, {subject.loss}, --loader {subject.loader}", "kicker"),
         heading(f"Bound by {verdict.title}: {MEANINGS[verdict.cause]}", 1),
@@ -94,6 +94,13 @@ def _key_numbers(verdict: Verdict) -> list[tuple[str, str]]:
         (shown(verdict.model_images_per_s), "images/s by the model"),
         (shown(repaired.images_per_s), f"images/s {bound}if {repaired.assumption}"),
     ]
+
+
+def _option(option: str) -> str:
+    """Return an option as HTML; of one that is typed, what is typed as code."""
+    typed, colon, why = option.partition(":")
+    is_typed = typed.startswith(("--", "cxr-"))
+    return f"<code>{escape(typed)}</code>{colon}{escape(why)}" if is_typed else escape(option)
 
 
 def _html(table: Table) -> str:

@@ -44,7 +44,9 @@ def what_ifs(measured: Measurements) -> list[WhatIf]:
         _raw(measured, limits),
         _gpu_decode(measured, limits),
     ]
-    return rows + [_more_devices(number, measured, limits) for number in (2, 4, 8)]
+    first, *others = [_more_devices(number, measured, limits) for number in (2, 4, 8)]
+    rows.append(first)
+    return rows + [replace(row, assumption="the same") if row.assumption == first.assumption else row for row in others]
 
 
 def exposed_reduce_s(num_devices: int, *, num_bytes: float, link_bytes_per_s: float, backward_s: float) -> float:
