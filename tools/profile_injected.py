@@ -1,7 +1,7 @@
 """Bottlenecks that a profile is to find: each makes one thing slow, either by computing or by waiting.
 
 What computes keeps the cores as busy as a slower network or a slower decoder would. What waits lets them idle, and what
-comes after a pause is slower than it is in a run without it.
+comes after a pause may be slower than it is in a run without it.
 """
 
 import argparse

@@ -16,8 +16,8 @@ All numbers are of all ranks together: each rank measured while the others did t
 
 A prediction takes a part away, or replaces it by another that was measured, and leaves the rest as it was measured. Of
 a part that computes that is fair. A part that waits (`Limits.waiting`) lets the cores idle, and what comes after a
-pause is slower than it is without one: sleeping threads, cold caches, a clock that went down. How much nobody measured,
-so that the rate without such a part is the least to be expected.
+pause may be slower than it is without one: threads are woken, caches filled again. How much nobody measured, so that
+the rate without such a part is the least to be expected.
 """
 
 from dataclasses import dataclass, replace

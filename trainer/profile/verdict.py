@@ -170,7 +170,7 @@ def _evidence(
             said.append(f"Of a step on a constant batch: {listed}.")
             part = "augment" if cause == "AUGMENT" else largest_part(limits)
             if part in limits.waiting:
-                said.append(f"The part {part} waits rather than computes; what follows a pause is slower than without.")
+                said.append(f"The part {part} waits rather than computes; what follows may be faster without.")
     if limits.bound_by == "cores":
         said.append(
             f"Loading and computing share {limits.cores:g} cores: {limits.loader_core_s * 1e3:.3g} ms and "
