@@ -1,5 +1,6 @@
 """The benchmark of suspected labels: both orders see the same labels, and differences are paired by seed."""
 
+import csv
 import math
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from manifests.table import read_manifest
 from tests.factories import make_manifest
 from tools import bench_suspects, suspect_scores
-from tools.bench_suspects import BASELINE, Ranked, cleanlab_scores, fold_of, paired, report, without_fold
+from tools.bench_suspects import BASELINES, Ranked, cleanlab_scores, fold_of, paired, report, without_fold
 
 
 def test_cleanlab_is_given_the_labels_and_their_probabilities() -> None:
@@ -70,19 +71,25 @@ def test_differences_are_paired_by_seed() -> None:
     assert math.isnan(paired([1.0], [2.0])[1])
 
 
+@pytest.mark.parametrize("base", BASELINES)
 def test_a_row_an_opinion_and_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], base: tuple[str, str]
 ) -> None:
     monkeypatch.setattr(bench_suspects, "RESULTS", tmp_path)
     results = {
         seed: {
             ("memory", "ours"): Ranked([40 + seed, 200, 400], 0.9, 0.6),
-            BASELINE: Ranked([30, 150 + seed, 300], 0.8, 0.5),
+            base: Ranked([30, 150 + seed, 300], 0.8, 0.5),
+            BASELINES[1]: Ranked([30, 150 + seed, 300], 0.8, 0.5),
         }
         for seed in range(3)
     }
     report(results, num_images=100, num_epochs=2, num_folds=0)
-    ours, base = capsys.readouterr().out.splitlines()
+    ours, compared_with, *_ = capsys.readouterr().out.splitlines()
     assert ours.startswith("memory      ours     found_1_percent 41 (+11 +- 2.5), found_5_percent 200 (+49 +- 2.5)")
-    assert "(" not in base, "the baseline has no difference to itself"
-    assert (tmp_path / "suspects.csv").read_text().count("\n") == 3
+    assert "(" not in compared_with, "the baseline has no difference to itself"
+    with (tmp_path / "suspects.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(next(iter(results.values())))
+    assert {row["compared_with"] for row in rows} == {" ".join(base)}
+    assert (rows[0]["found_1_percent_difference"], rows[1]["found_1_percent_difference"]) == ("11", "")

@@ -12,11 +12,15 @@ import time
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from manifests.errors import ConfigError
+from manifests.expert import read_expert_file
 from pipeline.pack import Pack
-from tests.factories import make_pack
+from tests.factories import image_names, make_pack, patient_splits
+from tests.trainer.expert_findings import write_findings
 from trainer.compare.comparison import compare
 from trainer.compare.files import write_comparison
 from trainer.compare.plan_file import read_plan
@@ -24,6 +28,8 @@ from trainer.compare.results import read_results
 from trainer.compare.schedule import is_up_to_date
 from trainer.compare.standing import Standing, refuse_missing_tests, set_aside, standing_of
 from trainer.events import read_events
+
+NUM_IMAGES = 160
 
 PLAN = """
 [compare]
@@ -65,7 +71,7 @@ def write_plan(folder: Path, pack: Pack, *methods: str, epochs: int = 2) -> Path
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
-    return make_pack(tmp_path_factory.mktemp("data"), num_images=160)
+    return make_pack(tmp_path_factory.mktemp("data"), num_images=NUM_IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +188,52 @@ def test_test_sets_that_are_not_there_are_refused_before_anything_is_trained(cop
         wrong.write_text(f'{file.read_text()}\n[[test]]\nname = "other"\n{key} = "nowhere"\n')
         with pytest.raises(Exception, match=message):
             refuse_missing_tests(read_plan(str(wrong)))
+
+
+def test_experts_findings_are_a_test_set_of_their_own(copy: Path) -> None:
+    """Added to a comparison that is done: nothing is trained again, and what too few have is no number."""
+    splits = zip(image_names(NUM_IMAGES), patient_splits(NUM_IMAGES), strict=True)
+    tested = [name for name, split in splits if split == "test"]
+    answers = write_findings(copy / "experts.csv", tested, num_present={"Pneumothorax": 3, "Nodule or mass": 14})
+    file = copy / "plan.toml"
+    file.write_text(file.read_text().replace(DIVERGING, "") + f'[[test]]\nname = "experts"\nexpert = "{answers}"\n')
+    checkpoints = sorted((copy / "out" / "runs").glob("*/checkpoints/*"))
+    before = [path.stat().st_mtime_ns for path in checkpoints]
+    done = run_compare(str(file), "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    assert [path.stat().st_mtime_ns for path in checkpoints] == before
+    assert f"experts: only {len(set(map(patient_of, tested)))} patients" in done.stderr
+
+    content = json.loads((copy / "out" / "comparison.json").read_text())
+    (table, _) = (table for table in content["tables"] if table["test"] == "experts")
+    expected = read_expert_file(answers).filter(pl.col("image_id").is_in(tested))
+    assert table["num_images"] == len(tested)
+    assert [finding["finding"] for finding in table["findings"]] == [
+        "Pneumothorax",
+        "Airspace opacity",
+        "Nodule or mass",
+    ]
+    for finding in table["findings"]:  # nvum-nih has no output that means a fracture
+        have_it = expected.filter(pl.col(finding["finding"]) == 1)["image_id"].to_list()
+        assert finding["positives"] == len(have_it)
+        assert finding["patients"] == len(set(map(patient_of, have_it)))
+        assert finding["is_measured"] == finding["in_mean"] == (finding["finding"] != "Pneumothorax")
+    for method, run in (("BCE", "nih-bce-seed-5"), ("BCE + EMA", "nih-bce-ema-seed-5")):
+        (row,) = (row for row in table["methods"] if row["method"] == method)
+        predictions = pl.read_parquet(copy / "out" / "runs" / run / "predictions-nih-test-expert-findings.parquet")
+        joined = predictions.join(expected, on="image_id", maintain_order="left")
+        auroc = {
+            name: roc_auc_score(joined[name], joined[f"prob_{name}"]) for name in ("Airspace opacity", "Nodule or mass")
+        }
+        assert {name: of["auroc"]["mean"] for name, of in row["findings"].items()} == pytest.approx(auroc, abs=1e-9)
+        assert row["mean"]["auroc"]["mean"] == pytest.approx(np.mean(list(auroc.values())), abs=1e-9)
+    page = (copy / "out" / "comparison.html").read_text()
+    assert "On experts" in page
+    assert re.search(r"<td>Pneumothorax</td><td>3</td><td>\d</td><td>n/a</td><td class=\"cell\">n/a</td>", page)
+
+
+def patient_of(image: str) -> str:
+    return image.partition("_")[0]
 
 
 def test_a_comparison_without_runs_is_a_page_to_be_filled(tmp_path: Path, pack: Pack) -> None:

@@ -19,7 +19,7 @@ from trainer.evaluation.metrics import measure
 from trainer.evaluation.metrics_file import EvaluationEntry, add_evaluation
 from trainer.evaluation.predictions import Predictions, read_predictions
 from trainer.report.curves import curve_panels, thinned
-from trainer.report.figures import Line, Panel, grid_svg
+from trainer.report.figures import Line, Panel, panel_grid
 from trainer.report.run_report import write_report
 
 FINDINGS = ("Effusion", "Pleural_Thickening", "Hernia", NO_FINDING)
@@ -292,7 +292,9 @@ def test_a_thinned_curve_keeps_its_ends_and_leaves_no_gap(seed: int, length: int
 
 
 def test_colours_of_a_figure_are_those_of_the_page() -> None:
-    svg = grid_svg([Panel(title="t", lines=[Line(x=(0, 1), y=(0, 1))])], columns=1, width_in=2, height_in=2, label="l")
+    svg = panel_grid(
+        [Panel(title="t", lines=[Line(x=(0, 1), y=(0, 1))])], columns=1, width_in=2, height_in=2, label="l"
+    )
     assert "var(--first)" in svg
     assert not re.findall(r"#0[0-9]0[0-9]0[0-9]\b", svg)
     assert "http" not in svg

@@ -16,6 +16,9 @@ from trainer.compare.uncertainty import Estimate, Share, estimate, share_of_gap
 
 FloatArray = NDArray[np.float64]
 
+FEW_PATIENTS = 50
+"""Below this the variance over draws of patients is itself a rough guess, and it is said."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -54,7 +57,7 @@ class MethodResult:
     """Mean over the findings that count; None where no run was measured, or no finding counts."""
 
     findings: dict[str, Row]
-    """Finding -> its row, where it has an AUROC in every seed."""
+    """Finding -> its row, where it is measured (`Findings.is_measured`) and has an AUROC in every seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,17 +107,18 @@ def _table(plan: Plan, results: Sequence[RunResult], test: str, checkpoint: Chec
         result.run.name: measures(run, findings, draws=plan.compare.bootstrap)
         for result, run in zip(there, predictions, strict=True)
     }
+    num_patients = len(set(predictions[0].patient_id_n))
     runs = {(result.run.data, result.run.method, result.run.seed): by_run[result.run.name] for result in there}
     return Table(
         test=test,
         checkpoint=checkpoint,
         num_images=len(predictions[0].image_id_n),
-        num_patients=len(set(predictions[0].patient_id_n)),
+        num_patients=num_patients,
         findings=findings,
         methods=tuple(
             _method(plan, findings, runs, data.name, method.name) for data in plan.data for method in plan.methods
         ),
-        notes=tuple(_notes(plan, runs)),
+        notes=tuple(_notes(plan, test, num_patients, runs)),
     )
 
 
@@ -122,9 +126,13 @@ Runs = dict[tuple[str, str, int], Measures]
 """(data set, method, seed) -> what was measured."""
 
 
-def _notes(plan: Plan, runs: Runs) -> list[str]:
-    """Return what keeps runs of one data set from being paired."""
+def _notes(plan: Plan, test: str, num_patients: int, runs: Runs) -> list[str]:
+    """Return what makes intervals doubtful, and what keeps runs of one data set from being paired."""
     notes = []
+    if num_patients < FEW_PATIENTS:
+        notes.append(
+            f"{test}: only {num_patients} patients; what the intervals say of other patients is itself a rough guess"
+        )
     for data in plan.data:
         if len({measured.images for (name, _, _), measured in runs.items() if name == data.name}) > 1:
             notes.append(
@@ -136,11 +144,11 @@ def _notes(plan: Plan, runs: Runs) -> list[str]:
 
 def _method(plan: Plan, findings: Findings, runs: Runs, data: str, method: str) -> MethodResult:
     columns = findings.columns_in_mean
-    mean = _row(plan, runs, data, method, columns, with_draws=True) if columns else None
+    mean = _row(plan, runs, data, method, columns) if columns else None
     rows = {
         name: row
         for column, name in enumerate(findings.names)
-        if (row := _row(plan, runs, data, method, [column], with_draws=findings.has_interval[column])) is not None
+        if findings.is_measured[column] and (row := _row(plan, runs, data, method, [column])) is not None
     }
     return _result(plan, data, method, mean=mean, findings=rows)
 
@@ -150,28 +158,29 @@ def _result(plan: Plan, data: str, method: str, *, mean: Row | None, findings: d
     return MethodResult(data=data, method=method, title=title, mean=mean, findings=findings)
 
 
-def _row(plan: Plan, runs: Runs, data: str, method: str, columns: list[int], *, with_draws: bool) -> Row | None:
+def _row(plan: Plan, runs: Runs, data: str, method: str, columns: list[int]) -> Row | None:
     """Return the row of a mean over columns; None where a run is missing or has no AUROC."""
     own = _of_seeds(plan, runs, data, method)
     values = {seed: float(measured.auroc_C[columns].mean()) for seed, measured in own.items()}
     if not values or not np.isfinite(list(values.values())).all():
         return None
     base = _of_seeds(plan, runs, data, plan.baseline)
-    gain = _difference(own, base, columns, with_draws=with_draws)
+    gain = _difference(own, base, columns)
     share = None
     if plan.compare.reference is not None and method not in (plan.baseline, plan.compare.reference):
-        share = _share(
-            plan, own, base, _of_seeds(plan, runs, data, plan.compare.reference), columns, with_draws=with_draws
-        )
+        share = _share(plan, own, base, _of_seeds(plan, runs, data, plan.compare.reference), columns)
     is_other = gain is not None and method != plan.baseline
     return Row(
         auroc=estimate(
             np.array(list(values.values())),
-            _draws(list(own.values()), columns) if with_draws else None,
+            _draws(list(own.values()), columns),
             draws_expected=plan.compare.bootstrap > 0,
+            within=(0, 1),
         ),
         by_seed=values,
-        difference=estimate(*gain, draws_expected=plan.compare.bootstrap > 0) if gain and is_other else None,
+        difference=estimate(*gain, draws_expected=plan.compare.bootstrap > 0, within=(-1, 1))
+        if gain and is_other
+        else None,
         differences_by_seed=tuple(gain[0].tolist()) if gain and is_other else (),
         share=share,
     )
@@ -182,7 +191,7 @@ def _of_seeds(plan: Plan, runs: Runs, data: str, method: str) -> dict[int, Measu
 
 
 def _difference(
-    own: dict[int, Measures], base: dict[int, Measures], columns: list[int], *, with_draws: bool
+    own: dict[int, Measures], base: dict[int, Measures], columns: list[int]
 ) -> tuple[FloatArray, FloatArray | None] | None:
     """Return the differences of the seeds that both have, and their draws where both were measured on one set."""
     shared = [seed for seed in own if seed in base]
@@ -194,7 +203,7 @@ def _difference(
         return None
     draws, others = (_draws(list(runs), columns) for runs in zip(*pairs, strict=True))
     same = len({measured.images for pair in pairs for measured in pair}) == 1
-    if not with_draws or not same or draws is None or others is None:
+    if not same or draws is None or others is None:
         return value_n, None
     return value_n, draws - others
 
@@ -205,13 +214,11 @@ def _share(
     base: dict[int, Measures],
     reference: dict[int, Measures],
     columns: list[int],
-    *,
-    with_draws: bool,
 ) -> Share | None:
     shared = own.keys() & base.keys() & reference.keys()
     kept = [{seed: runs[seed] for seed in runs if seed in shared} for runs in (own, base, reference)]
-    gain = _difference(kept[0], kept[1], columns, with_draws=with_draws)
-    gap = _difference(kept[2], kept[1], columns, with_draws=with_draws)
+    gain = _difference(kept[0], kept[1], columns)
+    gap = _difference(kept[2], kept[1], columns)
     if gain is None or gap is None or (plan.compare.bootstrap and gain[1] is None):
         return None
     return share_of_gap(gain[0], gap[0], gain[1], gap[1])

@@ -1,4 +1,4 @@
-"""Curves over the epochs, a small plot a method, the baseline behind each: validation, and what was memorised."""
+"""Curves over the epochs, a small plot a method, the baseline behind each: validation, truth, what was memorised."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from trainer.compare.plan import Plan
 from trainer.compare.results import RunResult
-from trainer.report.figures import EPOCH_LABEL, Line, Panel, grid_svg
+from trainer.report.figures import EPOCH_LABEL, Line, Panel, panel_grid
 from trainer.report.page import card, heading, paragraph
 
 COLUMNS = 4
@@ -29,17 +29,9 @@ def curves_section(plan: Plan, results: Sequence[RunResult]) -> str:
         ),
         card(validation),
     ]
-    memorised = _figure(
-        plan, results, _wrong_fitted, "Share of the wrong labels fitted over the epochs, a plot a method"
-    )
-    if memorised is not None:
-        parts += [
-            paragraph(
-                "Share of the wrong training labels that the model has fitted, on a sample of the training images with "
-                "the clean labels beside: what is learned by heart. It was recorded, never used."
-            ),
-            card(memorised),
-        ]
+    for series, label, text in LABORATORY:
+        figure = _figure(plan, results, series, label)
+        parts += [paragraph(text), card(figure)] if figure is not None else []
     return "\n".join(parts)
 
 
@@ -47,12 +39,43 @@ def _validation(result: RunResult) -> list[float]:
     return [_number(event.get("valid_mean_auroc")) for event in result.epochs]
 
 
+def _clean_auroc(result: RunResult) -> list[float]:
+    return [_number(event.get("model_mean_auroc")) for event in result.memorisation]
+
+
 def _wrong_fitted(result: RunResult) -> list[float]:
     return [_number(event.get("wrong_fitted")) for event in result.memorisation]
 
 
+def _wrong_present_fitted(result: RunResult) -> list[float]:
+    return [_number(event.get("wrong_present_fitted")) for event in result.memorisation]
+
+
 def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
+
+
+LABORATORY: tuple[tuple[Series, str, str], ...] = (
+    (
+        _clean_auroc,
+        "Mean AUROC against clean labels over the epochs, a plot a method",
+        "Mean AUROC against the clean labels, on a sample of the training images: what the model knows of the truth. "
+        "Like the curves below it was recorded, and chose nothing.",
+    ),
+    (
+        _wrong_fitted,
+        "Share of the wrong labels fitted over the epochs, a plot a method",
+        "Share of the wrong labels of these images that the model has fitted. Who knows the truth fits none of them; "
+        "who knows the labels by heart fits all.",
+    ),
+    (
+        _wrong_present_fitted,
+        "Share of the labels that are wrongly present fitted over the epochs, a plot a method",
+        "The same of the labels that wrongly say “present” alone. Who knows nothing fits few of these, and nearly all "
+        "of those that wrongly say “absent”: here learning by heart is seen best.",
+    ),
+)
+"""Series, what its figure is for readers who do not see it, and what stands above it; where clean labels were named."""
 
 
 def _figure(plan: Plan, results: Sequence[RunResult], series: Series, label: str) -> str | None:
@@ -74,6 +97,8 @@ def _figure(plan: Plan, results: Sequence[RunResult], series: Series, label: str
     room = max(0.06 * (high - low), 0.005)
     panels = []
     for (data, method), of_method in curves.items():
+        if of_method and not np.isfinite(of_method[0]).any():
+            continue  # a reference that was trained on the clean labels has no wrong ones
         lines = []
         if method != plan.baseline:
             lines += _mean_line(curves[data, plan.baseline], role="muted", dashed=True)
@@ -85,7 +110,7 @@ def _figure(plan: Plan, results: Sequence[RunResult], series: Series, label: str
                 limits=(1, longest, low - room, high + room),
             )
         )  # fmt: skip
-    return grid_svg(panels, columns=min(COLUMNS, len(panels)), width_in=2.4, height_in=1.9, left_in=0.4, label=label)
+    return panel_grid(panels, columns=min(COLUMNS, len(panels)), width_in=2.4, height_in=1.9, left_in=0.4, label=label)
 
 
 def _mean_line(curves: Sequence[list[float]], *, role: str, dashed: bool) -> list[Line]:

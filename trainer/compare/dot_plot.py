@@ -4,10 +4,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Literal
 
 from trainer.evaluation.metrics import Interval
 
-LABELS_PX, PANEL_PX, GAP_PX, ROW_PX, TOP_PX, BOTTOM_PX = 210, 360, 30, 40, 34, 26
+LABELS_PX, GAP_PX, ROW_PX, TOP_PX, BOTTOM_PX = 210, 30, 40, 34, 26
+
+Layout = Literal["beside", "stacked"]
+
+LAYOUTS: dict[Layout, int] = {"beside": 360, "stacked": 290}
+"""How panels lie, side by side or one below the other as in a narrow window -> width of a panel in pixels."""
 
 NUM_TICKS = 5
 
@@ -43,25 +49,32 @@ class DotPanel:
     """Whether a line at 0 is drawn, and numbers have a sign."""
 
 
-def dot_plot(labels: Sequence[str], panels: Sequence[DotPanel], *, label: str) -> str:
-    """Return one SVG element with the panels side by side.
+def dot_plot(labels: Sequence[str], panels: Sequence[DotPanel], *, layout: Layout = "beside", label: str) -> str:
+    """Return one SVG element with the panels.
 
     Args:
         labels: text of the rows.
         panels: each with as many rows.
+        layout: a key of `LAYOUTS`.
         label: what the figure shows, for readers who do not see it.
     """
-    width = LABELS_PX + len(panels) * (PANEL_PX + GAP_PX)
-    height = TOP_PX + len(labels) * ROW_PX + BOTTOM_PX
-    parts = [
+    panel_px, is_stacked = LAYOUTS[layout], layout == "stacked"
+    width, height = LABELS_PX + panel_px + GAP_PX, TOP_PX + len(labels) * ROW_PX + BOTTOM_PX
+    names = "".join(
         f'<text x="{LABELS_PX - 14}" y="{_y(row) + 4}" text-anchor="end" fill="var(--ink)">{escape(text)}</text>'
         for row, text in enumerate(labels)
-    ]
+    )
+    parts = []
     for number, panel in enumerate(panels):
-        parts += _panel(panel, LABELS_PX + number * (PANEL_PX + GAP_PX), len(labels))
+        drawn = "".join(_panel(panel, LABELS_PX, panel_px, len(labels)))
+        x, y = (0, number * height) if is_stacked else (number * (panel_px + GAP_PX), 0)
+        own_names = names if is_stacked or number == 0 else ""
+        parts.append(f'<g transform="translate({x} {y})">{own_names}{drawn}</g>')
+    others = len(panels) - 1
+    width, height = (width, height * (1 + others)) if is_stacked else (width + others * (panel_px + GAP_PX), height)
     return (
         f'<svg role="img" aria-label="{escape(label)}" viewBox="0 0 {width} {height}" '
-        f'style="max-width: {width}px; min-width: 40rem; font: 13px var(--sans)">{"".join(parts)}</svg>'
+        f'style="max-width: {width}px; font: 13px var(--sans)">{"".join(parts)}</svg>'
     )
 
 
@@ -73,12 +86,12 @@ def nice_ticks(low: float, high: float, num_ticks: int = NUM_TICKS) -> list[floa
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 
-def _panel(panel: DotPanel, left: float, num_rows: int) -> Iterator[str]:
+def _panel(panel: DotPanel, left: float, panel_px: float, num_rows: int) -> Iterator[str]:
     low, high = _range(panel)
     bottom = TOP_PX + num_rows * ROW_PX
 
     def x(value: float) -> float:
-        return round(left + 10 + (PANEL_PX - 20) * (value - low) / (high - low), 2)
+        return round(left + 10 + (panel_px - 20) * (value - low) / (high - low), 2)
 
     yield f'<text x="{left}" y="16" fill="var(--muted)" font-weight="600">{escape(panel.title)}</text>'
     ticks = nice_ticks(low, high)

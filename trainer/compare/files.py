@@ -18,6 +18,9 @@ from trainer.compare.uncertainty import Estimate
 
 SCHEMA_VERSION = 1
 
+LABORATORY = ("wrong_fitted", "wrong_present_fitted", "model_mean_auroc")
+"""Fields of the events ``memorisation`` that a run's entry has, a value an epoch; empty without clean labels."""
+
 MEAN = "mean"
 """Name of the mean in the column ``finding``."""
 
@@ -59,7 +62,7 @@ def as_values(plan: Plan, results: Sequence[RunResult], tables: Sequence[Table])
                 "num_epochs": len(result.epochs),
                 "best_epoch": result.best_epoch,
                 "valid_mean_auroc": [epoch.get("valid_mean_auroc") for epoch in result.epochs],
-                "wrong_fitted": [event.get("wrong_fitted") for event in result.memorisation],
+                **{name: [event.get(name) for event in result.memorisation] for name in LABORATORY},
                 "training_s": result.training_s,
             }
             for result in results
@@ -125,9 +128,13 @@ def _table(table: Table) -> dict[str, Any]:
         "num_images": table.num_images,
         "num_patients": table.num_patients,
         "findings": [] if findings is None else [
-            {"finding": name, "positives": positives, "negatives": negatives, "in_mean": in_mean}
-            for name, positives, negatives, in_mean in zip(
-                findings.names, findings.positives, findings.negatives, findings.in_mean, strict=True
+            {
+                "finding": name, "positives": positives, "negatives": negatives, "patients": patients,
+                "is_measured": is_measured, "in_mean": in_mean,
+            }
+            for name, positives, negatives, patients, is_measured, in_mean in zip(
+                findings.names, findings.positives, findings.negatives, findings.patients, findings.is_measured,
+                findings.in_mean, strict=True,
             )
         ],
         "methods": [

@@ -1,5 +1,6 @@
 """Differences to the baseline finding by finding, as a table whose cells have the colour of their number."""
 
+from collections.abc import Sequence
 from html import escape
 
 from trainer.compare.comparison import MethodResult, Table
@@ -13,32 +14,38 @@ STRONGEST = 55
 def heat_map(plan: Plan, table: Table) -> str | None:
     """Return the table as HTML; None where no method has a difference to show.
 
-    Bold: the interval of the difference leaves 0 out. Findings that are not in the mean are muted.
+    Bold: the interval of the difference leaves 0 out. Findings that are not in the mean are muted and have no colour.
     """
     methods = [method for method in table.methods if method.method != plan.baseline]
-    # The reference is far from all others: with it in the scale they would have no colour.
-    differences = [
-        abs(row.difference.mean)
-        for method in methods
-        for row in method.findings.values()
-        if row.difference is not None and method.method != plan.compare.reference
-    ]
-    if table.findings is None or not differences:
+    if table.findings is None or not any(row.difference for method in methods for row in method.findings.values()):
         return None
-    largest = max(differences) or 1.0
+    largest = _largest_difference(plan, methods, [table.findings.names[n] for n in table.findings.columns_in_mean])
     head = "".join(f"<th>{escape(method.title)}</th>" for method in methods)
     rows = []
-    for name, positives, in_mean in zip(
-        table.findings.names, table.findings.positives, table.findings.in_mean, strict=True
+    for name, positives, patients, in_mean in zip(
+        table.findings.names, table.findings.positives, table.findings.patients, table.findings.in_mean, strict=True
     ):
-        cells = "".join(_cell(method, name, largest) for method in methods)
+        cells = "".join(_cell(method, name, largest if in_mean else None) for method in methods)
         base = _baseline(plan, table, name)
         rows.append(
             f'<tr class="{"" if in_mean else "aside"}"><td>{escape(name.replace("_", " "))}</td><td>{positives:,}</td>'
-            f"<td>{base}</td>{cells}</tr>"
+            f"<td>{patients:,}</td><td>{base}</td>{cells}</tr>"
         )
-    first = f"<th>finding</th><th>positives</th><th>{escape(plan.baseline)}</th>"
+    first = f"<th>finding</th><th>images with it</th><th>patients</th><th>{escape(plan.baseline)}</th>"
     return f'<table class="heat"><thead><tr>{first}{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def _largest_difference(plan: Plan, methods: Sequence[MethodResult], names: Sequence[str]) -> float:
+    """Return what has the strongest colour. The reference is far from all others, which would then have none."""
+    differences = [
+        abs(row.difference.mean)
+        for method in methods
+        for name in names
+        if (row := method.findings.get(name)) is not None
+        and row.difference is not None
+        and method.method != plan.compare.reference
+    ]
+    return max(differences, default=0.0) or 1.0
 
 
 def _baseline(plan: Plan, table: Table, finding: str) -> str:
@@ -48,12 +55,15 @@ def _baseline(plan: Plan, table: Table, finding: str) -> str:
     return f"{found[0]:.3f}" if found else "n/a"
 
 
-def _cell(method: MethodResult, finding: str, largest: float) -> str:
+def _cell(method: MethodResult, finding: str, largest: float | None) -> str:
+    """Return a cell; without a largest difference it has no colour."""
     row = method.findings.get(finding)
     if row is None or row.difference is None:
         return '<td class="cell">n/a</td>'
     value = row.difference.mean
-    role, percent = "first" if value > 0 else "second", round(STRONGEST * min(abs(value) / largest, 1.0))
     sure = " sure" if excludes_zero(row.difference) else ""
+    if largest is None:
+        return f'<td class="cell{sure}">{value:+.3f}</td>'
+    role, percent = "first" if value > 0 else "second", round(STRONGEST * min(abs(value) / largest, 1.0))
     colour = f"background: color-mix(in srgb, var(--{role}) {percent}%, transparent)"
     return f'<td class="cell{sure}" style="{colour}">{value:+.3f}</td>'

@@ -48,8 +48,11 @@ class Findings:
     in_mean: tuple[bool, ...]
     """Whether a finding counts in the mean: enough images and patients of both classes, and not No Finding."""
 
-    has_interval: tuple[bool, ...]
-    """Whether enough patients of both classes are there to draw from, in all runs."""
+    patients: tuple[int, ...]
+    """Patients of each with an image on which it is present, in the first run."""
+
+    is_measured: tuple[bool, ...]
+    """Whether enough patients of both classes are there, in all runs; the AUROC of fewer says nothing."""
 
     @property
     def columns_in_mean(self) -> list[int]:
@@ -62,7 +65,7 @@ def common_findings(runs: Sequence[Predictions], *, min_positives: int) -> Findi
     first = runs[0]
     names = [name for name in first.findings if all(_has_output(run, name) for run in runs)]
     counts = [[_counts(run, name) for run in runs] for name in names]
-    has_interval = [all(min(of_run[2:]) >= FEWEST_CASES for of_run in of_runs) for of_runs in counts]
+    is_measured = [all(min(of_run[2:]) >= FEWEST_CASES for of_run in of_runs) for of_runs in counts]
     enough_images = [all(min(of_run[:2]) >= min_positives for of_run in of_runs) for of_runs in counts]
     return Findings(
         names=tuple(names),
@@ -70,9 +73,10 @@ def common_findings(runs: Sequence[Predictions], *, min_positives: int) -> Findi
         negatives=tuple(of_runs[0][1] for of_runs in counts),
         in_mean=tuple(
             name != NO_FINDING and images and patients
-            for name, images, patients in zip(names, enough_images, has_interval, strict=True)
+            for name, images, patients in zip(names, enough_images, is_measured, strict=True)
         ),
-        has_interval=tuple(has_interval),
+        patients=tuple(of_runs[0][2] for of_runs in counts),
+        is_measured=tuple(is_measured),
     )
 
 
@@ -88,7 +92,7 @@ def measures(run: Predictions, findings: Findings, *, draws: int) -> Measures:
     drawn = None
     if draws:
         drawn = bootstrap(scores_NC, targets_NC, mask_NC, patient_N, BootstrapConfig(draws=draws)).auroc_DC
-        drawn[:, [not there for there in findings.has_interval]] = np.nan
+        drawn[:, [not there for there in findings.is_measured]] = np.nan
     return Measures(
         auroc_C=np.array([np.nan if entry.auroc is None else entry.auroc for entry in metrics.findings]),
         draws_DC=drawn,

@@ -3,7 +3,7 @@
 from html import escape
 
 from trainer.compare.comparison import MethodResult, Table
-from trainer.compare.dot_plot import DotPanel, DotRow, dot_plot
+from trainer.compare.dot_plot import LAYOUTS, DotPanel, DotRow, dot_plot
 from trainer.compare.plan import Plan
 from trainer.compare.text import WHEN, cells, excludes_zero, text_table
 
@@ -19,24 +19,25 @@ def method_table(plan: Plan, table: Table) -> str:
 
 
 def methods_plot(plan: Plan, table: Table) -> str:
-    """Return the plot of AUROCs and of differences to the baseline."""
+    """Return the plot of AUROCs and of differences to the baseline: side by side, and for narrow windows stacked."""
     methods = table.methods
-    return dot_plot(
-        [method.title for method in methods],
-        [
-            DotPanel(title="mean AUROC", rows=[_auroc(plan, method) for method in methods]),
-            DotPanel(
-                title=f"difference to {plan.baseline}, same seed",
-                rows=[_difference(plan, method) for method in methods],
-                zero=True,
-            ),
-        ],
-        label=f"Mean AUROC of each method on {table.test} {WHEN[table.checkpoint]}, and differences to {plan.baseline}",
+    panels = [
+        DotPanel(title="mean AUROC", rows=[_auroc(plan, method) for method in methods]),
+        DotPanel(
+            title=f"difference to {plan.baseline}, same seed",
+            rows=[_difference(plan, method) for method in methods],
+            zero=True,
+        ),
+    ]
+    label = f"Mean AUROC of each method on {table.test} {WHEN[table.checkpoint]}, and differences to {plan.baseline}"
+    return "".join(
+        f'<div class="{kind}">{dot_plot([method.title for method in methods], panels, layout=kind, label=label)}</div>'
+        for kind in LAYOUTS
     )
 
 
 def _row(plan: Plan, method: MethodResult, num_cells: int) -> str:
-    texts = cells(method)[:num_cells]
+    texts = [_unbroken(text) for text in cells(method)[:num_cells]]
     is_sure = method.mean is not None and excludes_zero(method.mean.difference)
     shown = [f'<span class="sure">{escape(text)}</span>' if is_sure and n == 2 else escape(text)
              for n, text in enumerate(texts)]  # fmt: skip
@@ -44,6 +45,13 @@ def _row(plan: Plan, method: MethodResult, num_cells: int) -> str:
     note = f" <small>({kind})</small>" if kind else ""
     numbers = "".join(f"<td class=number>{text}</td>" for text in shown)
     return f'<tr class="{kind}"><td>{escape(method.title)}{note}</td>{numbers}</tr>'
+
+
+def _unbroken(text: str) -> str:
+    """Return a number with spaces at which no line ends but before its interval."""
+    for space in (" ± ", ", ", " %"):
+        text = text.replace(space, space.replace(" ", "\N{NO-BREAK SPACE}"))
+    return text
 
 
 def _role(plan: Plan, method: MethodResult) -> str:

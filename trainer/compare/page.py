@@ -20,14 +20,26 @@ STYLE = """
 table.heat { font-size: .82rem; width: auto; }
 table.heat th, table.heat td { padding: .3rem .45rem; text-align: right; white-space: nowrap; border: 0; }
 table.heat th:first-child, table.heat td:first-child { text-align: left; }
-table.heat thead th { vertical-align: bottom; white-space: normal; max-width: 6.5rem; }
+table.heat thead th { vertical-align: bottom; white-space: normal; min-width: 3.6rem; max-width: 6.5rem; }
 table.heat td.cell { border: 2px solid var(--card); border-radius: 5px; min-width: 4.4rem; }
 table.heat td.sure { font-weight: 700; }
-table.heat tr.aside td.cell { color: var(--ink); }
 details > .card { margin-top: .6rem; }
 tr.baseline td, tr.reference td { color: var(--muted); }
 td .sure { font-weight: 700; }
+td code { overflow-wrap: anywhere; }
+.stacked { display: none; }
+@media (max-width: 48rem) {
+  .card table.wide { min-width: 0; }
+  table.wide th, table.wide td { white-space: normal; padding: .34rem .3rem; }
+  .beside { display: none !important; }
+  .stacked { display: block; }
+}
 """
+
+HEAT_LEGEND = (
+    "Bold: the 95 % interval of the difference leaves 0 out. Muted: not in the mean. n/a: fewer than "
+    f"{FEWEST_CASES} patients with the finding, or without it."
+)
 
 
 def comparison_html(plan: Plan, results: Sequence[RunResult], tables: Sequence[Table]) -> str:
@@ -96,11 +108,12 @@ def _test_section(plan: Plan, tables: Sequence[Table]) -> list[str]:
         parts.append(heading(first_upper(WHEN[table.checkpoint]), 3))
         parts.append(card(method_table(plan, table)))
         parts += [card(methods_plot(plan, table))] if table.findings is not None else []
+    legend = paragraph(HEAT_LEGEND, "small")
     for number, table in enumerate(tables):
         if (content := heat_map(plan, table)) is not None:
             opened = " open" if number == 0 else ""
             title = f"Finding by finding, {WHEN[table.checkpoint]}: AUROC less that of {plan.baseline}"
-            parts.append(f"<details{opened}><summary>{escape(title)}</summary>{card(content)}</details>")
+            parts.append(f"<details{opened}><summary>{escape(title)}</summary>{card(content)}{legend}</details>")
     return parts
 
 

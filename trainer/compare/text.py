@@ -3,6 +3,7 @@
 from trainer.compare.comparison import MethodResult, Table
 from trainer.compare.plan import Plan
 from trainer.compare.uncertainty import Estimate, Share
+from trainer.evaluation.intervals import FEWEST_CASES
 
 NOT_THERE = "n/a"
 
@@ -20,10 +21,8 @@ def what_is_measured(table: Table) -> str:
     if table.findings is None:
         return "not measured yet"
     num_findings = len(table.findings.columns_in_mean)
-    return (
-        f"mean AUROC of {num_findings} finding{'' if num_findings == 1 else 's'}, {table.num_images:,} images of "
-        f"{table.num_patients:,} patients"
-    )
+    of = f"of {num_findings} finding{'' if num_findings == 1 else 's'}" if num_findings else "of no finding"
+    return f"mean AUROC {of}, {table.num_images:,} images of {table.num_patients:,} patients"
 
 
 def text_table(plan: Plan, table: Table) -> tuple[list[str], list[list[str]]]:
@@ -75,6 +74,12 @@ def excludes_zero(difference: Estimate | None) -> bool:
 
 def verdict(plan: Plan, table: Table) -> str:
     """Return one sentence that the numbers bear out, whichever way they fall; the reference is not in it."""
+    if table.findings is not None and not table.findings.columns_in_mean:
+        least = plan.compare.min_positives
+        return (
+            f"{first_upper(WHEN[table.checkpoint])} there is no mean to compare: no finding has {least} images with "
+            f"and without it, of {FEWEST_CASES} patients each."
+        )
     rows = [
         (method.title, method.mean.difference)
         for method in table.methods

@@ -12,7 +12,8 @@ the same cases. Two things could have come out otherwise, and both count:
 
 The degrees of freedom are Satterthwaite's with V_tests taken as known. V_tests contains a share of the training chance
 too, so that the interval is wide rather than narrow. One seed has no V_seeds: its interval speaks of other patients
-only. Without draws it is the t interval over seeds, and speaks of other seeds only.
+only. Without draws it is the t interval over seeds, and speaks of other seeds only. Both end where the number itself
+must: no AUROC is below 0 or above 1, which two seeds and a t quantile of 12.7 do not know.
 
 The share of a gap is a ratio of two such numbers; its interval is Fieller's, which is bounded exactly where the gap's
 own interval, at the same degrees of freedom, lies above 0. Otherwise there is no share.
@@ -67,7 +68,11 @@ class Share:
 
 
 def estimate(
-    value_n: NDArray[np.float64], draws_nD: NDArray[np.float64] | None, *, draws_expected: bool = False
+    value_n: NDArray[np.float64],
+    draws_nD: NDArray[np.float64] | None,
+    *,
+    draws_expected: bool = False,
+    within: Interval = (-math.inf, math.inf),
 ) -> Estimate:
     """Return the mean of `value_n` with its intervals.
 
@@ -76,6 +81,7 @@ def estimate(
         draws_nD: the same numbers in draws of test patients, the same draws for all seeds; None: unknown.
         draws_expected: without draws there is no interval of both kinds of chance either, rather than one of seeds
             alone that is read as one of both.
+        within: what the number can be; intervals are cut there.
     """
     num_seeds, mean = len(value_n), float(np.mean(value_n))
     variance_seeds, variance_tests, degrees = _variances(value_n[None], None if draws_nD is None else draws_nD[None])
@@ -86,8 +92,10 @@ def estimate(
         sd=float(np.std(value_n, ddof=1)) if num_seeds > 1 else None,
         interval=None
         if total is None or (draws_expected and draws_nD is None)
-        else _around(mean, float(total[0, 0]), degrees),
-        seeds_interval=None if variance_seeds is None else _around(mean, float(variance_seeds[0, 0]), num_seeds - 1),
+        else _around(mean, float(total[0, 0]), degrees, within),
+        seeds_interval=None
+        if variance_seeds is None
+        else _around(mean, float(variance_seeds[0, 0]), num_seeds - 1, within),
         patients_interval=None if draws_nD is None else _percentiles(draws_nD.mean(axis=0)),
     )
 
@@ -143,9 +151,9 @@ def _sum(one: NDArray[np.float64] | None, other: NDArray[np.float64] | None) -> 
     return sum(there[1:], start=there[0]) if there else None
 
 
-def _around(mean: float, variance: float, degrees: float) -> Interval:
+def _around(mean: float, variance: float, degrees: float, within: Interval) -> Interval:
     half = t_quantile((1 + CONFIDENCE) / 2, degrees) * math.sqrt(variance)
-    return mean - half, mean + half
+    return max(mean - half, within[0]), min(mean + half, within[1])
 
 
 def _percentiles(mean_D: NDArray[np.float64]) -> Interval | None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from manifests.findings import NO_FINDING
 from trainer.evaluation.calibration import CALIBRATION_BINS, Bins, reliability
 from trainer.evaluation.predictions import Predictions
-from trainer.report.figures import Line, Panel, grid_svg
+from trainer.report.figures import Line, Panel, panel_grid
 from trainer.report.numbers import finding_name, number
 from trainer.report.page import card, heading, paragraph
 
@@ -33,7 +33,7 @@ def calibration_part(entry: dict[str, Any], predictions: Predictions | None) -> 
             f"Share of images with the finding over the mean probability, in {num_bins} bins of as many images each; "
             "bars: 95 % binomial (Wilson) intervals; dashed: calibrated. Axes end where the curve does."
         )
-        figure = grid_svg(panels, columns=5, width_in=1.96, height_in=1.9, left_in=0.36, label="Reliability curves")
+        figure = panel_grid(panels, columns=5, width_in=1.96, height_in=1.9, left_in=0.36, label="Reliability curves")
         parts.append(card(f'<p class="small">{escape(title)}</p>{figure}'))
     text = (
         "Brier score: mean squared distance of probability and label. Skill: 1 - Brier score / that of the prevalence; "

@@ -9,7 +9,7 @@ from trainer.evaluation.predictions import read_predictions
 from trainer.report.calibration import calibration_part
 from trainer.report.curves import curve_panels
 from trainer.report.differences import differences_part
-from trainer.report.figures import grid_svg
+from trainer.report.figures import panel_grid
 from trainer.report.numbers import finding_name, number, with_interval
 from trainer.report.operating_points import operating_part
 from trainer.report.page import card, heading, paragraph, warnings_box
@@ -54,7 +54,7 @@ def evaluation_section(record: RunRecord, entry: dict[str, Any]) -> str:
             ("Precision over recall; dashed: the share of positives", precision_recall),
         ):
             if panels:
-                figure = grid_svg(panels, columns=7, width_in=1.4, height_in=1.5, label=title)
+                figure = panel_grid(panels, columns=7, width_in=1.4, height_in=1.5, label=title)
                 parts.append(card(f'<p class="small">{escape(title)}</p>{figure}'))
     parts += [operating_part(entry), calibration_part(entry, predictions)]
     parts += [differences_part(entry, found) for found in record.differences_of(entry)]

@@ -1,4 +1,4 @@
-"""Figures of a report: grids of small line plots as SVG text that follows the colours of the page.
+"""Figures of a report: grids of small line plots, each an SVG text that follows the colours of the page.
 
 Matplotlib knows no CSS, so that it draws in stand-in colours, which become CSS variables afterwards: one figure serves
 a light and a dark page. The same input gives the same text: no dates, no random identifiers.
@@ -18,6 +18,9 @@ ROLES = {"ink": "#010101", "muted": "#020202", "rule": "#030303", "first": "#040
 """Role of a colour -> the stand-in that matplotlib draws it in; the page defines ``--<role>``."""
 
 EPOCH_LABEL = "epoch"
+
+PX_PER_IN = 96
+"""CSS pixels of an inch."""
 
 TOP_IN, RIGHT_IN, BOTTOM_IN, AXIS_LABEL_IN = 0.24, 0.12, 0.22, 0.15
 """Room around the axes of a panel, in inches: title, gap, tick labels, and the text below them where there is one."""
@@ -87,42 +90,48 @@ class Panel:
     """Marked points: x, y, text beside it."""
 
 
-def grid_svg(
+def panel_grid(
     panels: Sequence[Panel], *, columns: int, width_in: float, height_in: float, left_in: float = 0.24, label: str
 ) -> str:
-    """Return one SVG element with the panels in rows of `columns`, each of the given size.
+    """Return one SVG element a panel, side by side in rows of `columns`, of fewer where the window is narrow.
 
     Args:
         panels: at least one.
-        columns: panels in a row.
+        columns: panels in a row, at most.
         width_in: width of one panel in inches, room for its labels included.
         height_in: height of one panel in inches.
         left_in: room for the labels of the y axis, in inches.
-        label: what the figure shows, for readers who do not see it.
+        label: what the panels show together, for readers who do not see them.
     """
     import matplotlib as mpl  # costs 0.3 s, and training must not pay for it before its end
+
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cxr", "font.size": 8, "font.family": "sans-serif"}):
+        drawn = "".join(_panel_svg(panel, width_in, height_in, left_in) for panel in panels)
+    width_px = columns * width_in * PX_PER_IN
+    return (
+        f'<div class="grid" role="group" aria-label="{escape(label)}" style="max-width: {width_px:.0f}px">{drawn}</div>'
+    )
+
+
+def _panel_svg(panel: Panel, width_in: float, height_in: float, left_in: float) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    rows = -(-len(panels) // columns)
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cxr", "font.size": 8, "font.family": "sans-serif"}):
-        figure = Figure(figsize=(columns * width_in, rows * height_in))
-        figure.patch.set_visible(False)
-        for position, panel in enumerate(panels):
-            row, column = divmod(position, columns)
-            # Fixed margins: matplotlib's layout engines double the time of a grid.
-            below_in = BOTTOM_IN + (AXIS_LABEL_IN if panel.x_label else 0)
-            box = (
-                (column * width_in + left_in) / (columns * width_in),
-                1 - ((row + 1) * height_in - below_in) / (rows * height_in),
-                (width_in - left_in - RIGHT_IN) / (columns * width_in),
-                (height_in - below_in - TOP_IN) / (rows * height_in),
-            )
-            _draw(figure.add_axes(box), panel)
-        text = StringIO()
-        canvas: Any = FigureCanvasSVG(figure)
-        canvas.print_svg(text, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _as_element(text.getvalue(), label)
+    figure = Figure(figsize=(width_in, height_in))
+    figure.patch.set_visible(False)
+    # Fixed margins: matplotlib's layout engines double the time of a panel.
+    below_in = BOTTOM_IN + (AXIS_LABEL_IN if panel.x_label else 0)
+    box = (
+        left_in / width_in,
+        below_in / height_in,
+        (width_in - left_in - RIGHT_IN) / width_in,
+        (height_in - below_in - TOP_IN) / height_in,
+    )
+    _draw(figure.add_axes(box), panel)
+    text = StringIO()
+    canvas: Any = FigureCanvasSVG(figure)
+    canvas.print_svg(text, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return _as_element(text.getvalue(), panel.title, width_in * PX_PER_IN)
 
 
 def _draw(axis: Any, panel: Panel) -> None:
@@ -173,18 +182,17 @@ def _draw(axis: Any, panel: Panel) -> None:
         axis.legend(fontsize=7, frameon=False, labelcolor=ROLES["muted"], handlelength=1.4, borderaxespad=0.2)
 
 
-def _as_element(svg: str, label: str) -> str:
+def _as_element(svg: str, label: str, width_px: float) -> str:
     """Return matplotlib's SVG document as an element of a page, in the page's colours and font."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
     svg = re.sub(r"font: ([\w ]*?)([\d.]+px) [^;\"]*", r"font: \1\2 var(--sans)", svg)
     view_box = re.search(r'viewBox="[^"]*"', svg)
-    width = re.search(r'width="([\d.]+)pt"', svg)
-    if view_box is None or width is None:
-        raise ValueError("matplotlib's SVG has no viewBox or width")
-    # Points to CSS pixels: a figure is never drawn larger than it was laid out, and shrinks with a narrow window.
-    style = f"max-width: {float(width[1]) * 4 / 3:.0f}px"
+    if view_box is None:
+        raise ValueError("matplotlib's SVG has no viewBox")
+    # A panel is never drawn larger than it was laid out, and shrinks with a window that is narrower.
+    style = f"--laid-out: {width_px:.0f}px"
     opening = f'<svg role="img" aria-label="{escape(label)}" {view_box[0]} style="{style}">'
     svg = opening + svg[svg.index(">") + 1 :]
     for role, colour in ROLES.items():

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from trainer.report.figures import EPOCH_LABEL, Line, Panel, grid_svg
+from trainer.report.figures import EPOCH_LABEL, Line, Panel, panel_grid
 from trainer.report.page import card, heading, paragraph
 from trainer.report.record import RunRecord
 
@@ -26,7 +26,7 @@ def memorisation_section(record: RunRecord) -> str:
         _panel("Share of labels that are fitted", events, x, fitted, limits=(0.0, 1.0)),
         _panel("AUROC on training images, clean labels", events, x, known),
     ]
-    figure = grid_svg(
+    figure = panel_grid(
         [panel for panel in panels if panel.lines], columns=2, width_in=4.9, height_in=2.6, left_in=0.42,
         label="Wrong labels, by epoch",
     )  # fmt: skip

@@ -23,6 +23,7 @@ h1 { font: 600 2.3rem/1.15 var(--serif); letter-spacing: -.01em; margin: 0 0 .6r
 h2 { font: 600 1.45rem/1.3 var(--serif); margin: 3.2rem 0 .9rem; padding-top: .9rem; }
 h2 { border-top: 1px solid var(--rule); }
 h3 { font: 600 1rem/1.4 var(--sans); margin: 1.8rem 0 .5rem; }
+a { color: var(--first); }
 p { max-width: 44rem; margin: .5rem 0 1rem; }
 .lead { font: 1.15rem/1.6 var(--serif); }
 .kicker { color: var(--muted); font-size: .8rem; letter-spacing: .08em; text-transform: uppercase; margin: 0 0 .5rem; }
@@ -33,6 +34,8 @@ p { max-width: 44rem; margin: .5rem 0 1rem; }
 .card { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: 1rem; overflow-x: auto; }
 .card + .card { margin-top: 1rem; }
 .card svg { display: block; width: 100%; height: auto; margin: 0 auto; }
+.card .grid { display: flex; flex-wrap: wrap; }
+.card .grid svg { margin: 0; max-width: var(--laid-out); }
 .warning { background: var(--warn-paper); color: var(--warn-ink); }
 .warning { border-radius: 8px; padding: .7rem 1rem; margin: .8rem 0; }
 .warning ul { margin: .2rem 0; padding-left: 1.2rem; }
@@ -69,6 +72,11 @@ tr.noise td.scale i { background: var(--muted); opacity: .5; }
 details { margin: .8rem 0; }
 summary { cursor: pointer; font-weight: 600; }
 code { font: .9em ui-monospace, "SFMono-Regular", Menlo, Consolas, monospace; }
+@media (max-width: 48rem) {
+  main { padding: 2rem 1rem 3rem; }
+  .card { padding: .7rem; }
+  .card .grid svg { flex: 1 1 calc(.85 * var(--laid-out)); }
+}
 @media print { body { background: none; } main { max-width: none; padding: 0; } .card { break-inside: avoid; } }
 """
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from trainer.report.figures import EPOCH_LABEL, Line, Panel, grid_svg
+from trainer.report.figures import EPOCH_LABEL, Line, Panel, panel_grid
 from trainer.report.page import card, heading, paragraph, settings_table
 from trainer.report.record import RunRecord
 
@@ -40,7 +40,7 @@ def training_section(record: RunRecord) -> str:
                 x_label=EPOCH_LABEL,
             )
         )
-    figure = grid_svg(
+    figure = panel_grid(
         panels, columns=len(panels), width_in=9.8 / len(panels), height_in=2.4, left_in=0.42, label="Training"
     )
     return heading("Training") + card(figure) + _validation_by_finding(epochs, x)
@@ -63,7 +63,7 @@ def _validation_by_finding(epochs: list[dict[str, Any]], x: list[int]) -> str:
             )
     if not panels:
         return ""
-    figure = grid_svg(panels, columns=7, width_in=1.4, height_in=1.2, label="Validation AUROC of each finding")
+    figure = panel_grid(panels, columns=7, width_in=1.4, height_in=1.2, label="Validation AUROC of each finding")
     return heading("Validation AUROC of each finding, by epoch", 3) + card(figure)
 
 
@@ -83,7 +83,7 @@ def speed_section(record: RunRecord) -> str:
         Panel(title="Share of time spent waiting for data, in percent", lines=[Line(x=x, y=waits, role="second")],
               x_label="step", limits=(0, x_to, 0, max(5.0, *waits) * 1.15)),
     ]  # fmt: skip
-    figure = grid_svg(panels, columns=2, width_in=4.9, height_in=1.9, left_in=0.42, label="Throughput and data wait")
+    figure = panel_grid(panels, columns=2, width_in=4.9, height_in=1.9, left_in=0.42, label="Throughput and data wait")
     median = sorted(speed)[len(speed) // 2]
     text = f"Median {median:,.0f} images/s; {sum(waits) / len(waits):.1f} % of the time went into waiting for data."
     return heading("Speed") + paragraph(text) + card(figure)

@@ -13,9 +13,10 @@ NUM_SHOWN = 12
 """Pictures of each finding and side; the tables have all that were asked for."""
 
 EXPLAINED: dict[Side, str] = {
-    "labelled, not seen": "Labelled present, but {who} does not see it",
-    "seen, not labelled": "Labelled absent, but {who} sees it",
+    "labelled, not seen": "Labelled present, least likely to {who}",
+    "seen, not labelled": "Labelled absent, most likely to {who}",
 }
+"""Side of the list -> its heading. Nothing is said of what is seen: the likeliest of a rare finding may be unlikely."""
 
 STYLE = """<style>
 .suspects { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.6rem, 1fr)); gap: .9rem; margin: 0; }
@@ -29,7 +30,6 @@ STYLE = """<style>
 .suspects .wrong { color: var(--second); font-weight: 600; }
 .suspects .right { color: var(--good); font-weight: 600; }
 .jump { columns: 4 11rem; padding: 0; list-style: none; font-size: .92rem; }
-.jump a { color: var(--first); }
 </style>"""
 
 
@@ -41,6 +41,7 @@ def suspects_page(
     findings: Sequence[str],
     found: Found | None,
     notes: Sequence[str],
+    valid_mean_auroc: float | None = None,
 ) -> str:
     """Return the page.
 
@@ -51,6 +52,7 @@ def suspects_page(
         findings: those of the list.
         found: how well wrong labels are found; None: nobody knows which are wrong.
         notes: what a reader must know.
+        valid_mean_auroc: the run's best on validation: what its opinion may be worth.
     """
     thumbnails, who = Thumbnails(opinions.pack), f"the {opinions.source}"
     how = (
@@ -72,13 +74,14 @@ def suspects_page(
                 (f"{len(opinions.sample_index_n):,}", "training images"),
                 (f"{int(opinions.mask_nC.sum()):,}", "labels"),
                 *([] if found is None else [(f"{found.wrong:,}", "of them wrong")]),
+                *([] if valid_mean_auroc is None else [(f"{valid_mean_auroc:.3f}", "best mean AUROC on validation")]),
             ]
         ),
         warnings_box(list(notes)),
         paragraph(
             "The percentage below a picture is how likely the run takes the finding to be, moved so that its mean is "
-            "the share of labels that say it is there. A suspicion is no verdict: what is odd about a picture may be "
-            "that it is rare.",
+            "the share of labels that say it is there. A suspicion is no verdict: it is worth no more than what the "
+            "run has learned (on validation 0.5 is chance), and what is odd about a picture may be that it is rare.",
             "small",
         ),
         *([] if found is None else [heading("Wrong labels found"), _found_tables(found, findings)]),
@@ -86,10 +89,16 @@ def suspects_page(
         f'<ul class="jump">{"".join(f"<li>{_link(finding)}</li>" for finding in findings)}</ul>',
     ]
     for finding in findings:
+        column = opinions.findings.index(finding)
+        is_present_n, is_known_n = opinions.labels_nC[:, column], opinions.mask_nC[:, column]
+        num_labels = {
+            "labelled, not seen": int((is_present_n & is_known_n).sum()),
+            "seen, not labelled": int((~is_present_n & is_known_n).sum()),
+        }
         parts.append(f'<h2 id="{_anchor(finding)}">{escape(_readable(finding))}</h2>')
         for side in SIDES:
             rows = rows_of(suspects, finding, side)[:NUM_SHOWN]
-            parts.append(heading(EXPLAINED[side].format(who=who), 3))
+            parts.append(heading(f"{EXPLAINED[side].format(who=who)}: {len(rows)} of {num_labels[side]:,}", 3))
             figures = "".join(_figure(row, thumbnails) for row in rows)
             parts.append(
                 card(f'<div class="suspects">{figures}</div>') if rows else paragraph("No such label.", "small")

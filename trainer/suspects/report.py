@@ -12,6 +12,7 @@ from manifests.errors import ConfigError, ManifestError
 from manifests.noise_model import known_and_present
 from manifests.table import labels_NC, read_manifest
 from trainer.relabel import relabelled
+from trainer.report.record import read_record
 from trainer.suspects.found import Found, found
 from trainer.suspects.listing import Suspect, Truth, list_suspects, write_tables
 from trainer.suspects.opinions import Opinions, Source, read_opinions
@@ -84,7 +85,12 @@ def report_suspects(config: SuspectsConfig, on_step: Callable[[int, int], None] 
     suspects = list_suspects(opinions, probs_nC, suspicion_nC, findings=findings, top=config.top, truth=truth)
     measured = None if truth is None else found(suspicion_nC, truth.is_wrong_nC, truth.known_nC, opinions.findings)
     notes = notes_on(opinions)
-    html = suspects_page(config.run.resolve().name, opinions, suspects, findings=findings, found=measured, notes=notes)
+    epochs = read_record(config.run).of_kind("epoch")
+    scores = [epoch["valid_mean_auroc"] for epoch in epochs if epoch.get("valid_mean_auroc") is not None]
+    html = suspects_page(
+        config.run.resolve().name, opinions, suspects, findings=findings, found=measured, notes=notes,
+        valid_mean_auroc=max(scores, default=None),
+    )  # fmt: skip
     parquet, csv = write_tables(config.run, suspects, with_truth=truth is not None)
     files = {"suspects.html": html.encode()}
     if measured is not None:
