@@ -13,6 +13,9 @@ RECIPE = Path(__file__).with_name("demo.toml")
 MIN_POSITIVES = 20
 """Findings with fewer positives among the clean test labels are in no mean: their AUROC is mostly chance."""
 
+NUM_LAB_IMAGES = 1000
+"""Training images on which each epoch tells how many wrong labels are learned by heart."""
+
 BASELINE = "BCE + EMA"
 
 METHODS: dict[str, Values] = {
@@ -30,7 +33,7 @@ def comparison_toml(*, out: Path, pack: Path, clean: Path, seed: int, num_epochs
     Args:
         out: folder of the comparison.
         pack: the pack with the noisy labels.
-        clean: manifest of the clean labels.
+        clean: manifest of the clean labels: those of the test, and of the curves of what is learned by heart.
         seed: of all trainings.
         num_epochs: of each.
         clean_reference: whether a model is trained on the clean labels too.
@@ -40,7 +43,8 @@ def comparison_toml(*, out: Path, pack: Path, clean: Path, seed: int, num_epochs
     lines = ["[compare]", f"out = {_text(out)}", f"seeds = [{seed}]", f"baseline = {_text(BASELINE)}"]
     lines += [f"reference = {_text(CLEAN)}"] if clean_reference else []
     lines += [f"min_positives = {MIN_POSITIVES}", "", "[base]", f"recipe = {_text(recipe)}", "[base.run]"]
-    lines += [f"epochs = {num_epochs}", "", "[[data]]", 'name = "films"', f"pack = {_text(pack)}", ""]
+    lines += [f"epochs = {num_epochs}", "[base.lab]", f"clean_labels = {_text(clean)}"]
+    lines += [f"num_images = {NUM_LAB_IMAGES}", "", "[[data]]", 'name = "films"', f"pack = {_text(pack)}", ""]
     lines += ["[[test]]", 'name = "clean labels"', f"labels = {_text(clean)}", ""]
     for name, settings in METHODS.items():
         lines += _method(name, settings)

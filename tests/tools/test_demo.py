@@ -44,6 +44,13 @@ def test_quick_demo_from_nothing_to_the_comparison(tmp_path: Path) -> None:
         assert [(entry["labels"], entry["checkpoint"]) for entry in entries] == [("clean", "best"), ("clean", "last")]
         loss = json.loads((run / "config.json").read_text())["loss"]["name"]
         assert loss == ("nvum" if "NVUM" in method else "bce")
+        events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+        fitted = [event for event in events if event["event"] == "memorisation"]
+        assert len(fitted) == 2, "an epoch each"
+        assert all(event["num_wrong"] > 0 for event in fitted)
+    comparison = json.loads((out / "comparison" / "comparison.json").read_text())
+    assert all(len(run["wrong_fitted"]) == len(run["model_mean_auroc"]) == 2 for run in comparison["runs"])
+    assert (out / "comparison" / "comparison.html").read_text().count('class="grid"') == 4  # validation, three of truth
     assert (out / "films.png").is_file()
     with (tmp_path / "demo.csv").open(newline="") as file:
         assert [row["method"] for row in csv.DictReader(file)] == list(METHODS)
@@ -68,6 +75,7 @@ def test_the_demos_comparison_reads_back_as_its_methods(tmp_path: Path, clean_re
         assert run.settings["optim"] == recipe["optim"]
         assert run.settings["run"] == recipe["run"] | {"epochs": 3, "seed": 7}
         assert (run.settings["data"].get("labels") is not None) == (run.method == CLEAN)
+        assert run.settings["lab"]["clean_labels"] == str(tmp_path / "clean.parquet")
 
 
 def test_a_row_of_results_has_the_means_of_its_method() -> None:
