@@ -67,7 +67,7 @@ def main() -> None:
     compared = encoders() if arguments.encoders else contenders()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        root = arguments.images or draw_films(folder / "films")
+        root = arguments.images or draw_films(folder / "films", arguments.num_images)
         source = f"{'real' if arguments.images else 'drawn'} films"
         for size_px in map(int, arguments.sizes.split(",")):
             films_NSS = read_films(root, arguments.num_images, size_px)

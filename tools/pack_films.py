@@ -19,11 +19,11 @@ QUALITY = 95
 """Of the JPEGs."""
 
 
-def draw_films(folder: Path) -> Path:
-    """Write films as PNGs: a smooth picture with grain; return their folder."""
+def draw_films(folder: Path, at_most: int = NUM_FILES) -> Path:
+    """Write films as PNGs, no more than are asked for: a smooth picture with grain; return their folder."""
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for number in range(NUM_FILES):
+    for number in range(min(at_most, NUM_FILES)):
         coarse = Image.fromarray(rng.integers(20, 235, (12, 12), dtype=np.uint8))
         smooth = np.asarray(coarse.resize((SOURCE_PX, SOURCE_PX), Image.Resampling.BICUBIC), np.float32)
         film = smooth + rng.normal(0, 0.7, smooth.shape)
