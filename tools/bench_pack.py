@@ -8,7 +8,7 @@ Contenders, one after the other, round after round, over the same files in the p
 - ``limit``: our decoding and resizing, and the pixels thrown away, with one and with two processes; no packer can be
   faster with these decoders;
 - ``raw``, ``tar``, ``beton``: `cxr-prep pack` without the start of its own process, but with that of its workers,
-  checks, SHA-256 of every shard, CRC-32 of every sample, and every shard flushed to disk before it gets its name;
+  checks, XXH3 of every shard, CRC-32 of every sample, and every shard flushed to disk before it gets its name;
 - ``disk``: the bytes of a pack of format `raw` written and flushed, nothing decoded: the limit that ``--scratch`` sets,
   a folder on the disk by default; one in /dev/shm takes the disk out;
 - ``pillow``: a loop that opens, converts to gray and resizes with Pillow, and throws the pixels away;
@@ -16,13 +16,14 @@ Contenders, one after the other, round after round, over the same files in the p
   times as large as ours); it flushes nothing and takes no checksums, so its file is flushed once when it is done;
 - ``ffcv gray``: the same with the gray array that our beton holds, decoded and resized by Pillow.
 
-Limit and packer with two processes get ``--num-images``, everybody else half of them. Without ``--images`` films are
-drawn whose PNGs are about as large as those of ChestX-ray14 (375 kB). One row a contender goes to
-tools/results/pack.csv.
+What a contender writes is deleted after its clock has stopped. Limit and packer with two processes get
+``--num-images``, everybody else half of them. Without ``--images`` films are drawn whose PNGs are about as large as
+those of ChestX-ray14 (375 kB). One row a contender goes to tools/results/pack.csv.
 """
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -68,7 +69,7 @@ def main() -> None:
                     formats=formats,
                 )
                 contenders = contenders_of(task)
-                measured = measure(contenders, arguments.runs)
+                measured = measure(contenders, arguments.runs, task.written)
                 drawn = "real" if arguments.images else "drawn"
                 report(contenders, measured, task, f"{drawn} {source}, {mean_kb(task):.0f} kB")
 
@@ -85,15 +86,21 @@ def cpu_s() -> float:
     return sum(os.times()[:4])
 
 
-def measure(contenders: Sequence[Contender], runs: int) -> dict[str, list[Run]]:
-    """Return every run by contender's name; they take turns, after a short round unmeasured."""
+def measure(contenders: Sequence[Contender], runs: int, written: Path) -> dict[str, list[Run]]:
+    """Return every run by contender's name; they take turns, after a short round unmeasured.
+
+    Each finds the folder `written` empty; what it leaves there is deleted and off the disk before the next one begins.
+    """
     measured: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
     for run in range(runs + 1):
         for contender in contenders:
+            written.mkdir()
             begin_s, begin_cpu_s = time.perf_counter(), cpu_s()
             contender.run(contender.num_images if run else contender.num_images // WARM_UP)
             if run:
                 measured[contender.name].append(Run(time.perf_counter() - begin_s, cpu_s() - begin_cpu_s))
+            shutil.rmtree(written)
+            os.sync()
         print(f"\rrun {run} of {runs}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return measured

@@ -1,12 +1,12 @@
 """Who takes part in `tools.bench_pack`: our packer, its peers, and what limits them all.
 
 Each runs in forks of the benchmark's process, which start in milliseconds and leave nothing behind: packing asks the C
-library to keep freed memory (`pipeline.packing.heap`), and no peer is to profit from that.
+library to keep freed memory (`pipeline.packing.heap`), and no peer is to profit from that. What they write stays until
+the clock has stopped: deleting files takes long on some disks, and longer the larger they are.
 """
 
 import multiprocessing
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -44,13 +44,18 @@ class Task:
     """Folder of the films."""
 
     scratch: Path
-    """Folder that is written to."""
+    """Folder whose `written` is written to."""
 
     size_px: int
     num_images: int
     """Images of a run with two processes of limit or packer; half as many for everybody else."""
 
     formats: tuple[PackFormat, ...]
+
+    @property
+    def written(self) -> Path:
+        """Folder for all that a contender writes, emptied after each run."""
+        return self.scratch / "written"
 
     def paths(self, num_images: int) -> list[Path]:
         """Return the films, again and again."""
@@ -88,7 +93,7 @@ def contenders_of(task: Task) -> list[Contender]:
             packer = partial(pack, task, config)
             contenders.append(Contender(kind=pack_format, num_processes=count, num_images=num_images, run=packer))
     peers: dict[str, Callable[[int], None]] = {
-        DISK: partial(in_forks, partial(disk_loop, task.scratch, task.size_px), task, NUM_PROCESSES),
+        DISK: partial(in_forks, partial(disk_loop, task.written, task.size_px), task, NUM_PROCESSES),
         PILLOW: partial(in_forks, partial(pillow_loop, task.size_px), task, NUM_PROCESSES),
         FFCV_RGB: partial(ffcv, task, "rgb"),
         FFCV_GRAY: partial(ffcv, task, "gray"),
@@ -112,18 +117,17 @@ def pillow_loop(size_px: int, paths: Sequence[Path]) -> None:
             np.asarray(image.convert("L").resize((size_px, size_px), Image.Resampling.BILINEAR))
 
 
-def disk_loop(scratch: Path, size_px: int, paths: Sequence[Path]) -> None:
+def disk_loop(folder: Path, size_px: int, paths: Sequence[Path]) -> None:
     """Write as many pixels as `raw` holds, of noise that is there already, and flush them: the disk alone."""
     image = np.random.default_rng(os.getpid()).bytes(size_px * size_px)
     per_file = max(FILE_BYTES // len(image), 1)
     for begin in range(0, len(paths), per_file):
-        file_path = scratch / f"disk-{os.getpid()}-{begin}"
+        file_path = folder / f"disk-{os.getpid()}-{begin}"
         with file_path.open("wb") as file:
             for _ in paths[begin : begin + per_file]:
                 file.write(image)
             file.flush()
             os.fsync(file.fileno())
-        file_path.unlink()
 
 
 def in_forks(loop: Callable[[Sequence[Path]], None], task: Task, num_processes: int, num_images: int) -> None:
@@ -141,7 +145,7 @@ def in_forks(loop: Callable[[Sequence[Path]], None], task: Task, num_processes: 
 
 
 def pack(task: Task, config: PackConfig, num_images: int) -> None:
-    """Make a pack, in a fork, and throw it away."""
+    """Make a pack, in a fork."""
     names = [path.name for path in task.paths(num_images)]
     manifest = write_manifest(task.scratch / "films.parquet", names)
     fork = multiprocessing.get_context("fork").Process(target=_pack, args=(manifest, task, config))
@@ -151,17 +155,14 @@ def pack(task: Task, config: PackConfig, num_images: int) -> None:
 
 
 def _pack(manifest: Path, task: Task, config: PackConfig) -> None:
-    out = task.scratch / "pack"
-    summary = pack_manifest(manifest, root=task.root, out=out, config=config)
+    summary = pack_manifest(manifest, root=task.root, out=task.written / "pack", config=config)
     assert not summary.pack.rejected
-    shutil.rmtree(out)
 
 
 def ffcv(task: Task, kind: ffcv_peer.Kind, num_images: int) -> None:
-    """Let FFCV write a beton, flush it as ours are flushed, and throw it away."""
-    out = task.scratch / "peer.beton"
+    """Let FFCV write a beton, and flush it as ours are flushed."""
+    out = task.written / "peer.beton"
     paths = task.paths(num_images)
     ffcv_peer.write(paths, out, kind=kind, size_px=task.size_px, num_workers=NUM_PROCESSES)
     with out.open("rb") as file:
         os.fsync(file.fileno())
-    out.unlink()

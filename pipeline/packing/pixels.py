@@ -62,8 +62,9 @@ def decode(content: bytes, spec: ImageSpec) -> DecodedImage:
 
 
 def is_constant(gray_HW: np.ndarray) -> bool:
-    """Tell whether every pixel has the same value."""
-    return bool(gray_HW.min() == gray_HW.max())
+    """Tell whether every pixel has the same value; the middle row alone tells it of a film that has not."""
+    middle_W = gray_HW[len(gray_HW) // 2]
+    return bool(middle_W.min() == middle_W.max() and gray_HW.min() == gray_HW.max())
 
 
 def _read_file(path: Path) -> bytes:

@@ -38,7 +38,7 @@ def test_every_contender_runs_and_is_compared_with_as_many_processes(
         ("limit x1", 8), ("limit x2", 16), ("raw x1", 8), ("raw x2", 16),
         ("disk x2", 8), ("pillow x2", 8), ("ffcv rgb x2", 8), ("ffcv gray x2", 8),
     ]  # fmt: skip
-    measured = measure(contenders, runs=1)
+    measured = measure(contenders, runs=1, written=task.written)
     assert all(runs[0].cpu_s > 0 for runs in measured.values())
     assert [path.name for path in task.scratch.iterdir()] == ["films.parquet"]
     monkeypatch.setattr("tools.bench_pack.RESULTS", tmp_path)
