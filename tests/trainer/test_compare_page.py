@@ -4,6 +4,7 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,9 @@ def results(plan: Plan, *, without: str = "", skip: int = 0) -> list[RunResult]:
     for run in plan.runs():
         epochs = [{"event": "epoch", "epoch": epoch, "valid_mean_auroc": 0.5 + 0.1 * epoch, "epoch_s": 30.0}
                   for epoch in range(3)]  # fmt: skip
-        fitted = [{"event": "memorisation", "epoch": epoch, **recorded(run.method, epoch)} for epoch in range(3)]
+        fitted: list[dict[str, Any]] = [
+            {"event": "memorisation", "epoch": epoch, **recorded(run.method, epoch)} for epoch in range(3)
+        ]
         events = (*epochs, *fitted, {"event": "end", "best_epoch": 2})
         record = RunRecord(folder=run.folder, config={}, evaluations=(), events=events)
         fewer = skip if run.method == "A <b>" else 0
@@ -173,6 +176,7 @@ def test_without_a_finding_in_the_mean_this_is_what_is_said(plan: Plan) -> None:
         "of 5 patients each."
     )
     assert "mean AUROC of no finding, 300 images of 150 patients" in what_is_measured(table)
+    assert 'class="beside"' not in comparison_html(strict, results(strict), [table]), "nothing to draw"
 
 
 def test_a_verdict_says_what_the_numbers_say(plan: Plan) -> None:

@@ -24,6 +24,7 @@ table.heat thead th { vertical-align: bottom; white-space: normal; min-width: 3.
 table.heat td.cell { border: 2px solid var(--card); border-radius: 5px; min-width: 4.4rem; }
 table.heat td.sure { font-weight: 700; }
 details > .card { margin-top: .6rem; }
+.card + p { margin-top: 1.4rem; }
 tr.baseline td, tr.reference td { color: var(--muted); }
 td .sure { font-weight: 700; }
 td code { overflow-wrap: anywhere; }
@@ -107,7 +108,7 @@ def _test_section(plan: Plan, tables: Sequence[Table]) -> list[str]:
     for table in tables:
         parts.append(heading(first_upper(WHEN[table.checkpoint]), 3))
         parts.append(card(method_table(plan, table)))
-        parts += [card(methods_plot(plan, table))] if table.findings is not None else []
+        parts += [card(methods_plot(plan, table))] if any(method.mean for method in table.methods) else []
     legend = paragraph(HEAT_LEGEND, "small")
     for number, table in enumerate(tables):
         if (content := heat_map(plan, table)) is not None:
