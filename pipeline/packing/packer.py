@@ -180,7 +180,9 @@ def _pack_shards(
 
     left = []
     for number in numbers:
-        kept = kept_shard(plan.task(number, roots, partial), read_again=config.verify == "full")
+        kept = None
+        if partial.sidecar(number).is_file():  # else its task, with all its paths, would be made in vain
+            kept = kept_shard(plan.task(number, roots, partial), read_again=config.verify == "full")
         if kept is None:
             left.append(number)
             continue
