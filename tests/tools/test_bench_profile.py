@@ -43,7 +43,7 @@ def test_every_cause_has_a_case_that_can_be_run(tmp_path: Path) -> None:
 def test_what_is_slowed_waits_or_computes_and_is_itself_again_afterwards(
     how: profile_injected.How, cores: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(profile_injected.time, "sleep", lambda seconds: done.append((seconds, 0.0)))
+    monkeypatch.setattr(time, "sleep", lambda seconds: done.append((seconds, 0.0)))
     monkeypatch.setattr(profile_injected, "compute", lambda seconds: done.append((seconds, 1.0)))
     done: list[tuple[float, float]] = []
     getpid = os.getpid

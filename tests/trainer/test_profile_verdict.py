@@ -105,11 +105,11 @@ def test_the_straggler_is_named_with_its_machine_and_the_part_in_which_it_loses(
 @pytest.mark.parametrize("cores", [1.0, 0.0])
 def test_a_straggler_that_computes_gives_its_cores_back(cores: float) -> None:
     """Of three ranks on three cores one computes 0.8 s longer a step; without it a step is as long as the others'."""
-    forward = {"forward": PARTS["forward"] + 0.8}
+    slow: dict[PartName, float] = {**PARTS, "forward": PARTS["forward"] + 0.8}
     ranks = [
         rank_measured(0, parts=PARTS | {"all-reduce": 0.8}, cores=0.05, num_cores=1.0),
         rank_measured(1, parts=PARTS | {"all-reduce": 0.8}, cores=0.05, num_cores=1.0),
-        rank_measured(2, parts=PARTS | forward, cores=cores, num_cores=1.0),
+        rank_measured(2, parts=slow, cores=cores, num_cores=1.0),
     ]
     verdict = verdict_of(on_cpu(measured(ranks)))
     assert (verdict.cause, verdict.rank) == ("STRAGGLER", 2)
