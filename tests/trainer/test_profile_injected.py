@@ -56,11 +56,11 @@ def profiled(asked: Values, seconds: float = SECONDS) -> tuple[Measurements, Ver
 
 
 def test_throttled_storage_is_the_disk(tar_pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A storage without a cache: every read of an image takes 0.02 s, from two threads."""
+    """A storage without a cache: every read of an image takes 0.1 s, from two threads."""
     pread = os.pread
 
     def throttled(file: int, num_bytes: int, offset: int) -> bytes:
-        time.sleep(0.02)
+        time.sleep(0.1)
         return pread(file, num_bytes, offset)
 
     monkeypatch.setattr("os.pread", throttled)
