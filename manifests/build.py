@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import polars as pl
@@ -27,6 +28,9 @@ from manifests.runs import begins_run, count_distinct
 from manifests.schema import FINDING_TYPE, METADATA_KEY, REQUIRED_COLUMNS, SCHEMA_VERSION, SPLITS, finding_columns
 from manifests.side_tables import LEFT_OUT, UNMAPPED, side_table_path, written_beside
 from manifests.splits import TEST_FRACTION, SplitConfig, split_column
+
+ARROW_SCHEMA_KEY = "ARROW:schema"
+"""Key of a Parquet file's metadata by which Arrow's readers, Polars among them, know the types that were written."""
 
 PARQUET_MAGIC = b"PAR1"
 ROWS_PER_GROUP = 131_072
@@ -129,7 +133,7 @@ def build_manifest(config: BuildConfig) -> BuildReport:
     # `hstack` leaves columns in the pieces that they were made of, and a lazy frame is made while it is written: the
     # table is copied as a whole nowhere.
     rows = matched.hstack([split])
-    frame = conform(rows.lazy().with_columns(dataset=pl.lit(source.name)), findings)
+    frame = conform(rows.lazy().with_columns(dataset=pl.lit(source.name, pl.Enum([source.name]))), findings)
     if num_without_file:
         release.notes.append(f"{num_without_file:,} of the rows have no file: they serve statistics, not packs")
     meanings = {**source.exclusions, **left_out.MEANING}
@@ -249,26 +253,41 @@ def unmapped_terms(labels: Labels) -> pl.DataFrame:
 
 
 def conform(frame: pl.LazyFrame, findings: tuple[str, ...]) -> pl.LazyFrame:
-    """Return `frame` with exactly the columns of the schema, in order; what the release does not tell is null."""
+    """Return `frame` with exactly the columns of the schema, in order; what the release does not tell is null.
+
+    Text may be an Enum still: see `write_manifest`.
+    """
     known = frame.collect_schema()
     types = REQUIRED_COLUMNS | dict.fromkeys(findings, FINDING_TYPE)
     return frame.select(
-        (pl.col(name) if name in known else pl.lit(None)).cast(getattr(pl, dtype)).alias(name)
+        pl.col(name)
+        if dtype == "String" and isinstance(known.get(name), pl.Enum)
+        else (pl.col(name) if name in known else pl.lit(None)).cast(getattr(pl, dtype)).alias(name)
         for name, dtype in types.items()
     )
 
 
 def write_manifest(path: Path, frame: pl.DataFrame | pl.LazyFrame, metadata: Mapping[str, object]) -> None:
-    """Write `frame` with `metadata` to `path`, whole or not at all."""
+    """Write `frame` with `metadata` to `path`, whole or not at all; an Enum is written fast, and read as text."""
+    schema = frame.collect_schema()
+    as_text = {name: pl.String() if isinstance(dtype, pl.Enum) else dtype for name, dtype in schema.items()}
     with atomic_path(path) as temporary:
         frame.lazy().sink_parquet(
             temporary,
-            metadata={METADATA_KEY: json.dumps(metadata)},
+            metadata={METADATA_KEY: json.dumps(metadata), ARROW_SCHEMA_KEY: arrow_schema(as_text)},
             row_group_size=ROWS_PER_GROUP,
             # Nobody asks for the rest: a quarter of the time, and no byte more.
             compression_level=1,
             statistics=False,
         )
+
+
+def arrow_schema(schema: Mapping[str, pl.DataType]) -> str:
+    """Return what Polars writes into a Parquet file for readers to know the types of its columns by."""
+    file = BytesIO()
+    pl.DataFrame(schema=schema).write_parquet(file)
+    file.seek(0)
+    return pl.read_parquet_metadata(file)[ARROW_SCHEMA_KEY]
 
 
 def describe_split(labels: Labels, config: SplitConfig) -> str:

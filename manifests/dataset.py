@@ -23,7 +23,7 @@ class Labels:
     """One row an image, image_id unique. Columns of `manifests.schema.REQUIRED_COLUMNS` but `dataset` and `split`
     (one that the release does not tell may be missing), `path` being where the release would have the image; one Int8
     column a finding; and `OFFICIAL`, String: ``train_val`` (validation is carved out), ``train``, ``valid``, ``test``,
-    or null (the row is left out)."""
+    or null (the row is left out). Text of few words, known beforehand, may be an Enum: it is written as text."""
 
     has_official_split: bool
     """Whether `OFFICIAL` means anything; if not, all rows are split by patient."""

@@ -78,7 +78,7 @@ class Rows:
         self.refuse_values(column, problems)
         # Reading the text again is faster than looking it up, and the same where the parser only checks.
         only_checks = not problems and all(value is not None and text == str(value) for text, value in parsed.items())
-        if only_checks and dtype in (pl.String, pl.Int32):
+        if only_checks and (dtype in (pl.String, pl.Int32) or isinstance(dtype, pl.Enum)):
             return self.frame[column].cast(dtype)
         return self.frame[column].replace_strict(list(parsed), list(parsed.values()), default=None, return_dtype=dtype)
 

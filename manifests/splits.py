@@ -16,12 +16,16 @@ from manifests.fraction import NUM_HASHES, fraction_of, seeded
 from manifests.lines import LINE, text_lines
 from manifests.release import Release
 from manifests.rows import Rows, is_plain_name
-from manifests.runs import begins_run
+from manifests.runs import by_runs
+from manifests.schema import SPLITS
 
 TEST_FRACTION = 0.2
 """Patients in test where a release has no official split."""
 
 MAX_VALID_FRACTION = 0.5
+
+SPLIT = pl.Enum(SPLITS)
+"""Of the column `split` until it is written: numbers, each of which stands for a word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +58,7 @@ def patient_fractions(patient_ids: pl.Series, seed: int) -> pl.Series:
 
 
 def split_column(patient_ids: pl.Series, official: pl.Series | None, config: SplitConfig) -> pl.Series:
-    """Return `train`, `valid`, `test` or null (in no official list) a row.
+    """Return `train`, `valid`, `test` or null (in no official list) a row, as `SPLIT`.
 
     Args:
         patient_ids: String [n].
@@ -73,17 +77,19 @@ def split_column(patient_ids: pl.Series, official: pl.Series | None, config: Spl
     drawn = draw(patient_ids.filter(is_drawn), config, from_test=False)
     # Row by row: what was drawn where the official split leaves it open, elsewhere what that says.
     positions = is_drawn.arg_true()
-    return official.clone().scatter(positions, drawn).alias("split")
+    return official.cast(SPLIT, strict=False).scatter(positions, drawn).alias("split")
 
 
 def draw(patient_ids: pl.Series, config: SplitConfig, *, from_test: bool) -> pl.Series:
-    """Return `train`, `valid`, or (with `from_test`) `test` a row, by `patient_fraction` of its patient."""
-    begins = begins_run(patient_ids)
-    fraction = patient_fractions(patient_ids.filter(begins), config.seed)
+    """Return `train`, `valid`, or (with `from_test`) `test` a row, as `SPLIT`, by `patient_fraction` of its patient."""
     train_end = 1 - TEST_FRACTION if from_test else 1
-    drawn = (fraction >= config.valid_fraction).cast(pl.UInt32) + (fraction >= train_end).cast(pl.UInt32)
-    run = begins.cast(pl.UInt32).cum_sum() - 1
-    return pl.Series("split", ["valid", "train", "test"]).gather(drawn.gather(run))
+
+    def drawn(patients: pl.Series) -> pl.Series:
+        fraction = patient_fractions(patients, config.seed)
+        end = (fraction >= config.valid_fraction).cast(pl.UInt32) + (fraction >= train_end).cast(pl.UInt32)
+        return pl.Series(["valid", "train", "test"], dtype=SPLIT).gather(end)
+
+    return by_runs(patient_ids, drawn).alias("split")
 
 
 def _refuse_shared_patients(patient_ids: pl.Series, official: pl.Series) -> None:

@@ -180,6 +180,20 @@ def test_a_failed_write_leaves_the_old_manifest_and_nothing_else(
     assert list(out.parent.iterdir()) == [out]
 
 
+def test_an_enum_is_written_as_the_text_that_it_stands_for(tmp_path: Path) -> None:
+    words = pl.Series("view", ["PA", None, "AP", "PA"])
+    for name, frame in {
+        "text": words.to_frame(),
+        "enum": words.cast(pl.Enum(["AP", "unused", "PA"])).to_frame(),
+    }.items():
+        build_module.write_manifest(tmp_path / f"{name}.parquet", frame, {})
+    text, enum = (tmp_path / f"{name}.parquet" for name in ("text", "enum"))
+    assert pl.read_parquet(enum).equals(pl.read_parquet(text))
+    assert pl.read_parquet_schema(enum) == {"view": pl.String}
+    assert pq.read_table(enum).equals(pq.read_table(text), check_metadata=True)
+    assert pq.read_metadata(enum).metadata == pq.read_metadata(text).metadata
+
+
 def test_same_input_same_bytes_wherever_the_root_lies(tmp_path: Path) -> None:
     here, there = tmp_path / "here" / "release", tmp_path / "there" / "deeper" / "other-name"
     one, other = build(write_release(here)), build(write_release(there))

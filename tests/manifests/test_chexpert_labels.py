@@ -239,8 +239,13 @@ def test_a_path_is_refused_where_it_does_not_match_as_a_whole(paths: list[str]) 
     for line, path in enumerate(paths):
         if line not in refused:
             image_id = path[path.index("train/patient") :]
-            assert pieces.row(line, named=True).items() >= {"image_id": image_id}.items()
-            assert "/".join(pieces.select("part", "patient", "study", "name").row(line)) == image_id
+            _, patient, study, name = image_id.split("/")
+            assert pieces.select("image_id", "patient_id", "study_id", "name").row(line) == (
+                image_id,
+                f"chexpert:{patient}",
+                f"{patient}/{study}",
+                f"{study}/{name}",
+            )
 
 
 def test_an_image_twice_is_refused_whatever_the_releases_name(tmp_path: Path) -> None:
