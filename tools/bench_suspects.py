@@ -47,6 +47,7 @@ from tools.demo_commands import command
 from tools.demo_comparison import RECIPE
 from tools.demo_data import write_release
 from trainer.compare.student_t import t_quantile
+from trainer.run_folder import RunFolder
 from trainer.suspects.found import SHARES, Found, found, num_read
 from trainer.suspects.listing import Truth
 from trainer.suspects.opinions import Opinions, ask_model, read_opinions
@@ -155,6 +156,9 @@ def results_of(films: Films, seed: int, num_folds: int) -> Results:
 
 def train(films: Films, seed: int, labels: Path, out: Path) -> None:
     """Train a run, go on with it, or leave it alone where it is done."""
+    folder = RunFolder(folder=out)
+    if folder.config_file.is_file() and folder.is_finished and folder.read_config().run.epochs == films.epochs:
+        return
     command(
         "trainer.cli", "--recipe", str(RECIPE), "--loss", "nvum", "--label-space", "nih14", "--pack", str(films.pack),
         "--labels", str(labels), "--epochs", str(films.epochs), "--set", f"run.seed={seed}", "--out", str(out),
