@@ -12,7 +12,7 @@ from pipeline.pack_format import PackFormat
 from pipeline.packing.config import PackConfig
 from pipeline.packing.packer import pack_manifest
 from tools import ffcv_peer
-from tools.pack_films import as_jpegs, draw_films, write_manifest
+from tools.pack_films import NUM_FILES, as_jpegs, draw_films, write_manifest
 
 NUM_WORKERS = 2
 
@@ -47,10 +47,10 @@ class Films:
         return out
 
 
-def draw(folder: Path, *, num_images: int, size_px: int) -> Films:
-    """Draw films, 64 distinct ones, as gray JPEGs of `size_px`."""
+def draw(folder: Path, *, num_images: int, size_px: int, num_distinct: int = NUM_FILES) -> Films:
+    """Draw films, so many distinct ones (64 at most), as gray JPEGs of `size_px`."""
     folder.mkdir(parents=True)
-    drawn = draw_films(folder / "drawn")
+    drawn = draw_films(folder / "drawn", num_distinct)
     for path in drawn.glob("*.png"):
         with Image.open(path) as image:
             small = image.resize((size_px, size_px), Image.Resampling.BILINEAR)
