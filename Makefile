@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 BIN := .venv/bin
 SETUP := PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" tools/setup.sh
-INSTALLED_FROM := pyproject.toml constraints.txt pipeline/packing/kernels.c tools/setup.sh $(if $(TORCH_INDEX),asked-for-torch)
+INSTALLED_FROM := pyproject.toml constraints.txt pipeline/packing/kernels.c pipeline/resample.c trainer/nvum_native.c tools/setup.sh $(if $(TORCH_INDEX),asked-for-torch)
 
 .PHONY: help setup demo test lint format bench soak clean asked-for-torch
 .NOTPARALLEL:

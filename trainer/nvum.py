@@ -86,18 +86,20 @@ def nvum_step(
             (contiguous float32, outside of a graph, `reg_weight` above 0, which else is cross-entropy to the bit); and
             the analytic step elsewhere.
     """
+    if teacher_logits_BC.requires_grad:
+        teacher_logits_BC = teacher_logits_BC.detach()
     inputs = NVUMInputs(
-        logits_BC=logits_BC,
-        teacher_logits_BC=teacher_logits_BC.detach(),
-        targets_BC=targets_BC,
-        mask_BC=mask_BC,
-        index_B=index_B,
-        memory=memory,
-        log_prior_C=log_prior_C,
-        perm_B=perm_B if config.mixup else None,
-        lam=lam,
-        config=config,
-        num_global=num_global,
+        logits_BC,
+        teacher_logits_BC,
+        targets_BC,
+        mask_BC,
+        index_B,
+        memory,
+        log_prior_C,
+        perm_B if config.mixup else None,
+        lam,
+        config,
+        num_global,
     )
     return step_function(implementation, inputs)(inputs)
 

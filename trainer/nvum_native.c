@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #ifndef FOR_EVERY_CPU /* tests compile the file for one processor at a time */
@@ -35,17 +36,13 @@ enum {
     WIDE = sizeof(Wide) / sizeof(float),
     AHEAD = 16, /* rows of the batch between asking for a row of the memory and using it */
     TILE = 512, /* entries that are worked on together, in whole rows; a row has no more */
-    LANES = 16  /* running sums side by side; entry i of a tile goes to lane i % LANES */
+    LANES = 16, /* running sums side by side; entry i of a tile goes to lane i % LANES */
+    BEYOND = 1, /* what the step returns where an index is beyond the memory, */
+    NO_ROOM = 2 /* and where there is none for the batch's rows */
 };
 
-/* The settings of a step; see `NVUMConfig` and `nvum_step`. */
-typedef struct {
-    double entry_share, term_share;
-    float lam, partners_share, decay, fresh_share, temperature, reg_weight, low, high;
-    int32_t elementwise, mask_holds_weights;
-} Settings;
-
-/* What the step is given and gives back; B rows of the batch, C outputs, N rows of the memory. */
+/* What the step is given, its settings (see `NVUMConfig`), and what it gives back; B rows of the batch, C outputs, N rows
+ * of the memory. */
 typedef struct {
     const float *logits, *teacher, *targets; /* [B, C] */
     const void *mask;                        /* [B, C]: bytes of 0 or 1, or floats that weigh the cross-entropy */
@@ -54,18 +51,25 @@ typedef struct {
     const float *previous;                   /* [N, C] */
     float *current;                          /* [N, C] */
     uint8_t *touched;                        /* [N] */
-    float *rows;                             /* [B, C]: the batch's rows after the update, 0 where none is remembered */
     float *grad;                             /* [B, C] */
     float *loss, *bce, *reg;                 /* scalars, as is what follows */
     int64_t *num_skipped, *num_nonfinite;
     int64_t batch_size, num_outputs, num_rows;
-} Arrays;
+    double entry_share, term_share;
+    float lam, partners_share, decay, fresh_share, temperature, reg_weight, low, high;
+    int32_t elementwise, mask_holds_weights;
+} Step;
 
 /* What is known of a tile's entries. The loops over them are short and many, so that a processor has several rounds of one
  * in flight. */
 typedef struct {
     float q[TILE], weight[TILE], z[TILE], e[TILE], residual[TILE], slope[TILE], x[TILE], pull[TILE], term[TILE];
 } Tile;
+
+/* Running sums of the terms. */
+typedef struct {
+    double bce[LANES], reg[LANES];
+} Sums;
 
 INLINE uint32_t bits_of(float value) {
     uint32_t bits;
@@ -123,7 +127,7 @@ INLINE void copy_row(float *restrict to, const float *restrict from, int64_t n) 
 
 /* Write a memory row after its update: decay * old + fresh_share * (teacher - shift). */
 INLINE void update_row(float *restrict row, const float *restrict old, const float *restrict teacher,
-                       const float *restrict shift, int64_t n, const Settings *s) {
+                       const float *restrict shift, int64_t n, const Step *s) {
     float decay = s->decay, fresh_share = s->fresh_share;
     if (n < WIDE) {
         for (int64_t c = 0; c < n; c++) row[c] = decay * old[c] + fresh_share * (teacher[c] - shift[c]);
@@ -138,7 +142,7 @@ INLINE void update_row(float *restrict row, const float *restrict old, const flo
 
 /* Write q, a row mixed with its partner's. */
 INLINE void mix_row(float *restrict q, const float *restrict own, const float *restrict partners, int64_t n,
-                    const Settings *s) {
+                    const Step *s) {
     float lam = s->lam, partners_share = s->partners_share;
     if (n < WIDE) {
         for (int64_t c = 0; c < n; c++) q[c] = lam * own[c] + partners_share * partners[c];
@@ -157,93 +161,112 @@ INLINE int is_finite(const float *values, int64_t n) {
 }
 
 /* Ask for a row of the memory and for where it will be written: rows of a batch lie scattered over many pages. */
-INLINE void fetch(const Arrays *a, int64_t index) {
+INLINE void fetch(const Step *s, int64_t index) {
     if (index < 0) return;
-    const float *previous = a->previous + index * a->num_outputs;
-    float *current = a->current + index * a->num_outputs;
+    const float *previous = s->previous + index * s->num_outputs;
+    float *current = s->current + index * s->num_outputs;
     FETCH(previous, 0);
-    FETCH(previous + a->num_outputs - 1, 0);
+    FETCH(previous + s->num_outputs - 1, 0);
     FETCH(current, 1);
-    FETCH(current + a->num_outputs - 1, 1);
-    FETCH(a->touched + index, 1);
+    FETCH(current + s->num_outputs - 1, 1);
+    FETCH(s->touched + index, 1);
 }
 
 /* Update the batch's rows, and write those that are finite into the memory; another stays as it was. */
-INLINE void remember(const Arrays *a, const Settings *s) {
-    int64_t n = a->num_outputs, batch_size = a->batch_size;
-    const int64_t *index = a->index;
+INLINE void remember(const Step *s, float *restrict rows) {
+    int64_t n = s->num_outputs, batch_size = s->batch_size;
+    const int64_t *index = s->index;
     float shift[TILE];
-    for (int64_t c = 0; c < n; c++) shift[c] = s->temperature * a->log_prior[c];
-    *a->num_skipped = *a->num_nonfinite = 0;
+    for (int64_t c = 0; c < n; c++) shift[c] = s->temperature * s->log_prior[c];
+    *s->num_skipped = *s->num_nonfinite = 0;
     for (int64_t b = 0; b < batch_size; b++) {
-        float *row = a->rows + b * n;
-        if (b + AHEAD < batch_size) fetch(a, index[b + AHEAD]);
+        float *row = rows + b * n;
+        if (b + AHEAD < batch_size) fetch(s, index[b + AHEAD]);
         if (index[b] >= 0) {
-            update_row(row, a->previous + index[b] * n, a->teacher + b * n, shift, n, s);
+            update_row(row, s->previous + index[b] * n, s->teacher + b * n, shift, n, s);
         } else {
             memset(row, 0, (size_t)n * sizeof *row);
-            *a->num_skipped += 1;
+            *s->num_skipped += 1;
         }
     }
-    int are_finite = is_finite(a->rows, batch_size * n);
+    int are_finite = is_finite(rows, batch_size * n);
     for (int64_t b = 0; b < batch_size; b++) {
-        float *row = a->rows + b * n;
+        float *row = rows + b * n;
         if (index[b] < 0) continue;
         if (are_finite || is_finite(row, n)) {
-            copy_row(a->current + index[b] * n, row, n);
-            a->touched[index[b]] = 1;
+            copy_row(s->current + index[b] * n, row, n);
+            s->touched[index[b]] = 1;
         } else {
-            copy_row(row, a->previous + index[b] * n, n);
-            *a->num_nonfinite += 1;
+            copy_row(row, s->previous + index[b] * n, n);
+            *s->num_nonfinite += 1;
         }
     }
 }
 
 /* Fill q of the rows of the batch from `first` on: a row itself, or mixed with its partner's. */
-INLINE void mix(const Arrays *a, const Settings *s, int64_t first, int64_t num_rows, float *restrict q) {
-    int64_t n = a->num_outputs;
+INLINE void mix(const Step *s, const float *restrict rows, int64_t first, int64_t num_rows, float *restrict q) {
+    int64_t n = s->num_outputs;
     for (int64_t row = 0; row < num_rows; row++) {
-        const float *own = a->rows + (first + row) * n;
-        int64_t partner = a->perm ? a->perm[first + row] : -1;
-        int has_partner = partner >= 0 && partner < a->batch_size && a->index[partner] >= 0;
-        if (has_partner) mix_row(q + row * n, own, a->rows + partner * n, n, s);
+        const float *own = rows + (first + row) * n;
+        int64_t partner = s->perm ? s->perm[first + row] : -1;
+        int has_partner = partner >= 0 && partner < s->batch_size && s->index[partner] >= 0;
+        if (has_partner) mix_row(q + row * n, own, rows + partner * n, n, s);
         else copy_row(q + row * n, own, n);
     }
 }
 
-/* Fill the entries' weights of the rows of the batch from `first` on; 0: the entry does not count. */
-INLINE void weigh(const Arrays *a, const Settings *s, int64_t first, int64_t num_rows, Tile *restrict tile) {
-    int64_t num_outputs = a->num_outputs, num_entries = num_rows * num_outputs;
+/* Whether each entry of the rows of the batch from `first` on counts, with weight 1. */
+INLINE int all_count(const Step *s, int64_t first, int64_t num_rows) {
+    int64_t num_entries = num_rows * s->num_outputs;
+    int32_t all = 1;
+    for (int64_t row = 0; row < num_rows; row++) all &= s->index[first + row] >= 0;
     if (s->mask_holds_weights) {
-        memcpy(tile->weight, (const float *)a->mask + first * num_outputs, (size_t)num_entries * sizeof *tile->weight);
+        const float *mask = (const float *)s->mask + first * s->num_outputs;
+        for (int64_t i = 0; i < num_entries; i++) all &= mask[i] == 1.0f;
     } else {
-        const uint8_t *restrict mask = (const uint8_t *)a->mask + first * num_outputs;
+        const uint8_t *mask = (const uint8_t *)s->mask + first * s->num_outputs;
+        uint8_t marks = 1;
+        for (int64_t i = 0; i < num_entries; i++) marks &= mask[i];
+        all &= marks;
+    }
+    return all;
+}
+
+/* Fill the entries' weights of the rows of the batch from `first` on; 0: the entry does not count. */
+INLINE void weigh(const Step *s, int64_t first, int64_t num_rows, Tile *restrict tile) {
+    int64_t num_outputs = s->num_outputs, num_entries = num_rows * num_outputs;
+    if (s->mask_holds_weights) {
+        memcpy(tile->weight, (const float *)s->mask + first * num_outputs, (size_t)num_entries * sizeof *tile->weight);
+    } else {
+        const uint8_t *restrict mask = (const uint8_t *)s->mask + first * num_outputs;
         for (int64_t i = 0; i < num_entries; i++) tile->weight[i] = (float)mask[i];
     }
     for (int64_t row = 0; row < num_rows; row++)
-        if (a->index[first + row] < 0)
+        if (s->index[first + row] < 0)
             for (int64_t c = 0; c < num_outputs; c++) tile->weight[row * num_outputs + c] = 0;
 }
 
 /* Cross-entropy of each entry (to `term`), what its gradient is made of, and the regulariser's argument q p. */
-INLINE void predict(const float *restrict logits, const float *restrict targets, int64_t num_entries, const Settings *s,
-                    Tile *tile) {
+INLINE void predict(const float *restrict logits, const float *restrict targets, int64_t num_entries, const Step *s,
+                    Tile *restrict tile, int is_full) {
     float low = s->low, high = s->high;
     for (int64_t i = 0; i < num_entries; i++) {
         float logit = logits[i];
-        tile->z[i] = tile->weight[i] != 0.0f ? logit : 0.0f;
-        tile->e[i] = exp_of_negative(-fabsf(tile->z[i]));
+        float z = is_full || tile->weight[i] != 0.0f ? logit : 0.0f;
+        if (!is_full) tile->z[i] = z;
+        tile->e[i] = exp_of_negative(-fabsf(z));
     }
     for (int64_t i = 0; i < num_entries; i++) {
-        float w = tile->weight[i], z = tile->z[i], target = targets[i], y = w != 0.0f ? target : 0.0f;
+        float w = is_full ? 1.0f : tile->weight[i], z = is_full ? logits[i] : tile->z[i];
+        float target = targets[i], y = is_full || w != 0.0f ? target : 0.0f;
         float p, slope, log1p;
         sigmoid_and_kin(z, tile->e[i], &p, &slope, &log1p);
         float bce = w * (((z > 0.0f ? z : 0.0f) - y * z) + log1p);
         float clamped = p < low ? low : p > high ? high : p, product = tile->q[i] * clamped;
-        tile->term[i] = w != 0.0f ? bce : 0.0f;
+        tile->term[i] = is_full || w != 0.0f ? bce : 0.0f;
         tile->residual[i] = w * (p - y);
         tile->slope[i] = (p < low) | (p > high) ? 0.0f : slope;
-        tile->x[i] = w != 0.0f ? product : 0.0f;
+        tile->x[i] = is_full || w != 0.0f ? product : 0.0f;
     }
 }
 
@@ -254,6 +277,23 @@ INLINE void regularise(Tile *restrict tile, int64_t n) {
         float x = tile->x[i], slope, log1p;
         sigmoid_and_kin(x, tile->e[i], &tile->pull[i], &slope, &log1p);
         tile->term[i] = -((x > 0.0f ? x : 0.0f) + log1p);
+    }
+}
+
+/* The same of the tile's rows, whose argument is the sum of their entries'; each entry gets its row's pull. */
+INLINE void regularise_rows(const Step *s, int64_t first, int64_t num_rows, Tile *restrict tile) {
+    int64_t n = s->num_outputs;
+    for (int64_t row = 0; row < num_rows; row++) {
+        double x = 0;
+        for (int64_t c = 0; c < n; c++) x += (double)tile->x[row * n + c];
+        tile->x[row] = (float)x;
+    }
+    regularise(tile, num_rows);
+    for (int64_t row = 0; row < num_rows; row++)
+        if (s->index[first + row] < 0) tile->term[row] = 0;
+    for (int64_t row = num_rows - 1; row >= 0; row--) {
+        float pull = tile->pull[row];
+        for (int64_t c = 0; c < n; c++) tile->pull[row * n + c] = pull;
     }
 }
 
@@ -271,54 +311,54 @@ INLINE double total(const double *sums) {
     return sum;
 }
 
+/* Do the rows of the batch from `first` on, whose q are known: add to the sums, write the gradient. Where `is_full`, a
+ * constant of two calls, nothing is selected or weighed; the bits are the same. */
+INLINE void do_tile(const Step *s, int64_t first, int64_t num_rows, Tile *restrict tile, Sums *restrict sums,
+                    int is_full) {
+    int64_t start = first * s->num_outputs, num_entries = num_rows * s->num_outputs;
+    if (!is_full) weigh(s, first, num_rows, tile);
+    predict(s->logits + start, s->targets + start, num_entries, s, tile, is_full);
+    add_up(tile, num_entries, sums->bce);
+    if (s->elementwise) {
+        regularise(tile, num_entries);
+        if (!is_full)
+            for (int64_t i = 0; i < num_entries; i++) tile->term[i] = tile->weight[i] != 0.0f ? tile->term[i] : 0.0f;
+        add_up(tile, num_entries, sums->reg);
+    } else {
+        regularise_rows(s, first, num_rows, tile);
+        add_up(tile, num_rows, sums->reg);
+    }
+    float *restrict grad = s->grad + start;
+    float entry_share = (float)s->entry_share, reg_share = (float)((double)s->reg_weight * s->term_share);
+    for (int64_t i = 0; i < num_entries; i++) {
+        float value = tile->residual[i] * entry_share - reg_share * (tile->pull[i] * tile->q[i] * tile->slope[i]);
+        grad[i] = is_full || tile->weight[i] != 0.0f ? value : 0.0f;
+    }
+}
+
 /*
  * Compute the step, write the batch's rows into `current` with their marks, and the gradient of the loss.
- * Returns 0, or 1 where an index is beyond the memory: nothing is written then.
+ * Returns 0; BEYOND where an index is beyond the memory; NO_ROOM for the batch's rows. Then nothing is written.
  */
-FOR_EVERY_CPU int cxr_nvum_step(const Arrays *a, const Settings *s) {
-    int64_t batch_size = a->batch_size, num_outputs = a->num_outputs;
+FOR_EVERY_CPU int cxr_nvum_loss_step(const Step *s) {
+    int64_t batch_size = s->batch_size, num_outputs = s->num_outputs, tile_rows = TILE / num_outputs;
     for (int64_t b = 0; b < batch_size; b++)
-        if (a->index[b] >= a->num_rows) return 1;
-    int64_t tile_rows = TILE / num_outputs;
+        if (s->index[b] >= s->num_rows) return BEYOND;
+    float *rows = malloc((size_t)(batch_size * num_outputs + 1) * sizeof *rows); /* 0 bytes may be NULL */
+    if (!rows) return NO_ROOM;
     Tile tile;
-    double bce_sums[LANES] = {0}, reg_sums[LANES] = {0};
-    remember(a, s);
+    Sums sums = {{0}, {0}};
+    remember(s, rows);
     for (int64_t first = 0; first < batch_size; first += tile_rows) {
         int64_t num_rows = first + tile_rows < batch_size ? tile_rows : batch_size - first;
-        int64_t num_entries = num_rows * num_outputs;
-        mix(a, s, first, num_rows, tile.q);
-        weigh(a, s, first, num_rows, &tile);
-        predict(a->logits + first * num_outputs, a->targets + first * num_outputs, num_entries, s, &tile);
-        add_up(&tile, num_entries, bce_sums);
-        if (s->elementwise) {
-            regularise(&tile, num_entries);
-            for (int64_t i = 0; i < num_entries; i++) tile.term[i] = tile.weight[i] != 0.0f ? tile.term[i] : 0.0f;
-            add_up(&tile, num_entries, reg_sums);
-        } else {
-            for (int64_t row = 0; row < num_rows; row++) {
-                double x = 0;
-                for (int64_t c = 0; c < num_outputs; c++) x += (double)tile.x[row * num_outputs + c];
-                tile.x[row] = (float)x;
-            }
-            regularise(&tile, num_rows);
-            for (int64_t row = 0; row < num_rows; row++)
-                if (a->index[first + row] < 0) tile.term[row] = 0;
-            add_up(&tile, num_rows, reg_sums);
-            for (int64_t row = num_rows - 1; row >= 0; row--) {
-                float pull = tile.pull[row];
-                for (int64_t c = 0; c < num_outputs; c++) tile.pull[row * num_outputs + c] = pull;
-            }
-        }
-        float *restrict grad = a->grad + first * num_outputs;
-        float entry_share = (float)s->entry_share, reg_share = (float)((double)s->reg_weight * s->term_share);
-        for (int64_t i = 0; i < num_entries; i++) {
-            float value = tile.residual[i] * entry_share - reg_share * (tile.pull[i] * tile.q[i] * tile.slope[i]);
-            grad[i] = tile.weight[i] != 0.0f ? value : 0.0f;
-        }
+        mix(s, rows, first, num_rows, tile.q);
+        if (all_count(s, first, num_rows)) do_tile(s, first, num_rows, &tile, &sums, 1);
+        else do_tile(s, first, num_rows, &tile, &sums, 0);
     }
-    double bce = total(bce_sums) * s->entry_share, reg = total(reg_sums) * s->term_share;
-    *a->loss = (float)(bce + (double)s->reg_weight * reg);
-    *a->bce = (float)bce;
-    *a->reg = (float)reg;
+    free(rows);
+    double bce = total(sums.bce) * s->entry_share, reg = total(sums.reg) * s->term_share;
+    *s->loss = (float)(bce + (double)s->reg_weight * reg);
+    *s->bce = (float)bce;
+    *s->reg = (float)reg;
     return 0;
 }

@@ -20,21 +20,29 @@ from trainer.nvum_config import NVUMInputs
 MOST_OUTPUTS = 512
 """Of one row: what the loop works on at a time (`TILE` in its source)."""
 
-_SETTINGS = Struct("@2d8f2i")
-"""`Settings` of the C source."""
-
-_ARRAYS = Struct("@17P3q")
-"""`Arrays` of the C source."""
+_STEP = Struct("@16P3q2d8f2i")
+"""`Step` of the C source."""
 
 _SCALAR, _COUNT = torch.zeros(()), torch.zeros((), dtype=torch.int64)
 """What results are made like: a third quicker than from a shape."""
 
+_BEYOND = 1
+"""What the C function returns where an index is beyond the memory."""
+
+_FLOAT, _INDEX, _BOOL = torch.float32, torch.int64, torch.bool
+
 
 def load() -> ctypes.CDLL | None:
-    """Return the compiled library, or None where it was not built."""
+    """Return the compiled library, or None where it was not built.
+
+    Raises:
+        ImportError: it was built from another version of the source.
+    """
     library = compiled_library("trainer._nvum_native")
     if library is not None:
-        library.cxr_nvum_step.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
+        if not hasattr(library, "cxr_nvum_loss_step"):
+            raise ImportError("trainer._nvum_native was built from another version of nvum_native.c: run `make setup`")
+        library.cxr_nvum_loss_step.argtypes = [ctypes.c_char_p]
     return library
 
 
@@ -43,19 +51,19 @@ library = load()
 
 def suits_native(inputs: NVUMInputs) -> bool:
     """Return whether the step is on a CPU, computes in float32, and nothing would have to be copied for it."""
-    logits_BC, mask_BC, perm_B, memory = inputs.logits_BC, inputs.mask_BC, inputs.perm_B, inputs.memory
-    for tensor in (logits_BC, inputs.teacher_logits_BC, inputs.targets_BC, inputs.log_prior_C):
-        if not (tensor.is_cpu and tensor.dtype == torch.float32 and tensor.is_contiguous()):
+    logits_BC, teacher_BC, targets_BC, mask_BC, index_B, memory, log_prior_C, perm_B, *_ = inputs
+    for tensor in (logits_BC, teacher_BC, targets_BC, log_prior_C):
+        if not (tensor.dtype is _FLOAT and tensor.is_cpu and tensor.is_contiguous()):
             return False
-    for tensor in (inputs.index_B,) if perm_B is None else (inputs.index_B, perm_B):
-        if not (tensor.is_cpu and tensor.dtype == torch.int64 and tensor.is_contiguous()):
+    for tensor in (index_B,) if perm_B is None else (index_B, perm_B):
+        if not (tensor.dtype is _INDEX and tensor.is_cpu and tensor.is_contiguous()):
             return False
     return (
-        mask_BC.is_cpu
-        and mask_BC.dtype in (torch.bool, torch.float32)
+        (mask_BC.dtype is _BOOL or mask_BC.dtype is _FLOAT)
+        and mask_BC.is_cpu
         and mask_BC.is_contiguous()
         and memory.is_cpu
-        and memory.dtype == torch.float32
+        and memory.dtype is _FLOAT
         and 0 < logits_BC.shape[1] <= MOST_OUTPUTS
         and not torch.compiler.is_compiling()
     )
@@ -68,59 +76,55 @@ def native_step(inputs: NVUMInputs) -> LossParts:
 
     Raises:
         IndexError: an index is beyond the memory; nothing is written then.
+        MemoryError: there is no room for the batch's rows; nothing is written then.
     """
     assert library is not None
-    logits_BC, config, memory, perm_B = inputs.logits_BC, inputs.config, inputs.memory, inputs.perm_B
+    logits_BC, teacher_BC, targets_BC, mask_BC, index_B, memory, log_prior_C, perm_B, lam, config, _ = inputs
     batch_size, num_outputs = logits_BC.shape
-    lam, is_elementwise = float(inputs.lam), config.regulariser == "elementwise"
+    lam, decay, clamp = float(lam), config.memory_decay, config.clamp
+    is_elementwise = config.regulariser == "elementwise"
     entry_share = inputs.entry_share
-    rows_BC, grad_BC = torch.empty_like(logits_BC), torch.empty_like(logits_BC)
+    grad_BC = torch.empty_like(logits_BC)
     loss, bce, reg = torch.empty_like(_SCALAR), torch.empty_like(_SCALAR), torch.empty_like(_SCALAR)
     num_rows_skipped, num_rows_nonfinite = torch.empty_like(_COUNT), torch.empty_like(_COUNT)
-    settings = _SETTINGS.pack(
-        entry_share,
-        entry_share if is_elementwise else inputs.term_share,
-        lam,
-        1 - lam,
-        config.memory_decay,
-        1 - config.memory_decay,
-        config.prior_temperature,
-        config.reg_weight,
-        config.clamp,
-        1 - config.clamp,
-        is_elementwise,
-        inputs.mask_BC.dtype != torch.bool,
+    error = library.cxr_nvum_loss_step(
+        _STEP.pack(
+            logits_BC.data_ptr(),
+            teacher_BC.data_ptr(),
+            targets_BC.data_ptr(),
+            mask_BC.data_ptr(),
+            index_B.data_ptr(),
+            0 if perm_B is None else perm_B.data_ptr(),
+            log_prior_C.data_ptr(),
+            *memory.addresses,
+            grad_BC.data_ptr(),
+            loss.data_ptr(),
+            bce.data_ptr(),
+            reg.data_ptr(),
+            num_rows_skipped.data_ptr(),
+            num_rows_nonfinite.data_ptr(),
+            batch_size,
+            num_outputs,
+            memory.num_rows,
+            entry_share,
+            entry_share if is_elementwise else inputs.term_share,
+            lam,
+            1 - lam,
+            decay,
+            1 - decay,
+            config.prior_temperature,
+            config.reg_weight,
+            clamp,
+            1 - clamp,
+            is_elementwise,
+            mask_BC.dtype is not _BOOL,
+        )
     )
-    arrays = _ARRAYS.pack(
-        logits_BC.data_ptr(),
-        inputs.teacher_logits_BC.data_ptr(),
-        inputs.targets_BC.data_ptr(),
-        inputs.mask_BC.data_ptr(),
-        inputs.index_B.data_ptr(),
-        0 if perm_B is None else perm_B.data_ptr(),
-        inputs.log_prior_C.data_ptr(),
-        *memory.addresses,
-        rows_BC.data_ptr(),
-        grad_BC.data_ptr(),
-        loss.data_ptr(),
-        bce.data_ptr(),
-        reg.data_ptr(),
-        num_rows_skipped.data_ptr(),
-        num_rows_nonfinite.data_ptr(),
-        batch_size,
-        num_outputs,
-        memory.num_rows,
-    )
-    is_beyond = library.cxr_nvum_step(arrays, settings)
-    if is_beyond:
-        raise IndexError(f"sample_index {int(inputs.index_B.max())} is beyond the memory's {memory.num_rows} rows")
-    return LossParts(
-        loss=_KnownGradient.apply(logits_BC, (loss, grad_BC)),  # type: ignore[no-untyped-call]
-        bce=bce,
-        reg=reg,
-        num_rows_skipped=num_rows_skipped,
-        num_rows_nonfinite=num_rows_nonfinite,
-    )
+    if error == _BEYOND:
+        raise IndexError(f"sample_index {int(index_B.max())} is beyond the memory's {memory.num_rows} rows")
+    if error:
+        raise MemoryError(f"the NVUM step: no room for {batch_size} x {num_outputs} values")
+    return LossParts(_known_gradient(logits_BC, (loss, grad_BC)), bce, reg, num_rows_skipped, num_rows_nonfinite)
 
 
 class _KnownGradient(torch.autograd.Function):
@@ -141,3 +145,7 @@ class _KnownGradient(torch.autograd.Function):
         (grad_BC,) = ctx.saved_tensors
         # Without a factor the tensor itself goes on, and nothing is allocated: autograd lets go of it by itself.
         return grad_BC if grad_loss.item() == 1 else grad_BC * grad_loss, None
+
+
+_known_gradient = super(torch.autograd.Function, _KnownGradient).apply
+"""`_KnownGradient.apply` without what that does for functorch, whose tensors have no address: a third of its time."""
