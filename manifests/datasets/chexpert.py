@@ -14,7 +14,7 @@ from manifests.dataset import OFFICIAL, Dataset, Labels
 from manifests.left_out import split_off
 from manifests.options import Option
 from manifests.release import Release
-from manifests.rows import Rows, one_of, read_in_parts
+from manifests.rows import Rows, read_in_parts
 from manifests.runs import by_runs, first_of_runs
 from manifests.vocabulary import Term, Vocabulary
 
@@ -48,7 +48,9 @@ PATIENT = "patient[0-9]+/"
 NAME = r"study[0-9]+/view[0-9]+_(?:frontal|lateral)\.jpg"
 """An image's path below the folder of its patient."""
 
-VIEW = pl.Enum(("Frontal", "Lateral", "AP", "PA", "LL", "RL"))
+SIDES = ("Frontal", "Lateral")
+PROJECTIONS = ("AP", "PA", "LL", "RL")
+VIEW = pl.Enum((*SIDES, *PROJECTIONS))
 SEX = pl.Enum(("F", "M"))
 SEXES = {"Female": "F", "Male": "M", "Unknown": None}
 MAX_AGE_YEARS = 120
@@ -173,17 +175,18 @@ def person(rows: Rows, name: pl.Series) -> dict[str, pl.Series]:
         is_lateral = name.str.contains("_lateral", literal=True)
         nothing = pl.Series([None], dtype=pl.Boolean).new_from_index(0, len(name))
         return {
-            "view": pl.Series(["Frontal", "Lateral"], dtype=VIEW).gather(is_lateral.cast(pl.UInt32)),
+            "view": pl.Series(SIDES, dtype=VIEW).gather(is_lateral.cast(pl.UInt32)),
             "sex": nothing.cast(SEX),
             "sex_is_unknown": nothing,
             "age": nothing.cast(pl.Int32),
         }
     rows.refuse_blank("Sex", "Age", "Frontal/Lateral")
-    side = rows.parse("Frontal/Lateral", one_of("Frontal", "Lateral"), VIEW)
-    projection = rows.parse("AP/PA", one_of("AP", "PA", "LL", "RL"), VIEW)
-    sex = rows.parse("Sex", one_of(*SEXES), pl.Enum(list(SEXES)))
+    sex = rows.words("Sex", *SEXES)
+    side = rows.words("Frontal/Lateral", *SIDES)
+    projection = rows.words("AP/PA", *PROJECTIONS)
+    number = pl.when(side == "Lateral").then(1).otherwise(projection.to_physical().cast(pl.UInt32) + len(SIDES))
     return {
-        "view": pl.select(pl.when(side == "Lateral").then(side).otherwise(pl.coalesce(projection, side))).to_series(),
+        "view": pl.Series(VIEW.categories, dtype=VIEW).gather(pl.select(number.fill_null(0)).to_series()),
         "sex": pl.Series(list(SEXES.values()), dtype=SEX).gather(sex.to_physical().cast(pl.UInt32)),
         "sex_is_unknown": sex == "Unknown",
         "age": rows.parse("Age", parse_age, pl.Int32),
