@@ -7,6 +7,7 @@ Shapes in names: B rows of this rank's batch, C outputs, N rows of the pack.
 """
 
 import ctypes
+from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
@@ -147,5 +148,5 @@ class _KnownGradient(torch.autograd.Function):
         return grad_BC if grad_loss.item() == 1 else grad_BC * grad_loss, None
 
 
-_known_gradient = super(torch.autograd.Function, _KnownGradient).apply
+_known_gradient: Callable[..., torch.Tensor] = super(torch.autograd.Function, _KnownGradient).apply
 """`_KnownGradient.apply` without what that does for functorch, whose tensors have no address: a third of its time."""
