@@ -1,5 +1,7 @@
 """Where the memory of NVUM helps and where it harms: one setting at a time, around the one that the tuning chose.
 
+What helped most, the prior temperature, is also tried together with other weights.
+
     python -m tools.noise_study.nvum_settings
 
 Weight, form, decay of the memory, prior temperature, mixup, warm-up, weights a finding. Appends to
@@ -85,6 +87,15 @@ SETTINGS: dict[str, Setting] = {
     },
     **{f"memory decay {decay:g}": Setting(changed={"memory_decay": decay}) for decay in (0.3, 0.9, 0.98)},
     **{f"prior temperature {tau:g}": Setting(changed={"prior_temperature": tau}) for tau in (0.0, 1.0, 2.0)},
+    **{
+        f"prior temperature {tau:g}, weight {weight:g}": Setting(
+            changed={"prior_temperature": tau, "reg_weight": weight}
+        )
+        for tau, weight in ((3.0, 0.36), (4.0, 0.36), (2.0, 1.0), (2.0, 3.0))
+    },
+    "inner product, weight 0.36, prior temperature 2": Setting(
+        changed={"regulariser": "inner_product", "reg_weight": 0.36, "prior_temperature": 2.0}
+    ),
     "mixup": Setting(changed={"mixup": True}),
     **{f"regulariser after {epochs} epochs": Setting(compute=after(epochs)) for epochs in (5, 10)},
     "rare findings weigh more (prior^-0.5)": Setting(compute=weighted(-0.5)),
